@@ -1,0 +1,73 @@
+"""The models, and the little that other rooms need of Linen: building, describing, axes and plain parameter trees."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from paligax.models.mt5 import MT5
+from paligax.models.pali import PaLI
+from paligax.models.vit import Classifier, ViT, resample_positions
+
+__all__ = [
+    "MT5",
+    "PaLI",
+    "ViT",
+    "Classifier",
+    "build",
+    "describe",
+    "logical_axes",
+    "resample_positions",
+    "unbox",
+]
+
+CLASSES: dict[str, type[nn.Module]] = {cls.__name__: cls for cls in (Classifier, MT5, PaLI, ViT)}
+
+
+def describe(module: nn.Module) -> dict[str, Any]:
+    """A model's architecture as a plain dict: its class and its constructor arguments, submodules likewise.
+
+    Raises:
+      ValueError: where the class is not one of the models.
+    """
+    name = type(module).__name__
+    if name not in CLASSES:
+        raise ValueError(f"{name} is not a model of paligax; known: {', '.join(CLASSES)}.")
+    description: dict[str, Any] = {"class": name}
+    for field in dataclasses.fields(CLASSES[name]):
+        if field.name not in ("parent", "name"):
+            value = getattr(module, field.name)
+            description[field.name] = describe(value) if isinstance(value, nn.Module) else value
+    return description
+
+
+def build(architecture: Mapping[str, Any]) -> nn.Module:
+    """The model of an architecture that :func:`describe` gave.
+
+    Raises:
+      ValueError: for a class or an argument that isn't known.
+    """
+    fields = dict(architecture)
+    name = fields.pop("class", None)
+    if name not in CLASSES:
+        raise ValueError(f"Model class {name!r} is not known; known: {', '.join(CLASSES)}.")
+    known = {field.name for field in dataclasses.fields(CLASSES[name])} - {"parent", "name"}
+    if unknown := set(fields) - known:
+        raise ValueError(f"{name} has no argument {', '.join(sorted(unknown))}; it has {', '.join(sorted(known))}.")
+    return CLASSES[name](**{k: build(v) if isinstance(v, Mapping) else v for k, v in fields.items()})
+
+
+def logical_axes(variables: Any) -> Any:
+    """The tree of logical axis names (tuples of str or None) of freshly initialised, boxed variables."""
+    return jax.tree.map(
+        lambda leaf: tuple(leaf.names) if isinstance(leaf, nn.LogicallyPartitioned) else (None,) * leaf.ndim,
+        variables,
+        is_leaf=lambda leaf: isinstance(leaf, nn.LogicallyPartitioned),
+    )
+
+
+def unbox(variables: Any) -> Any:
+    """Variables without the boxes that carry their axis names: a plain nested dict of arrays."""
+    return nn.meta.unbox(variables)

@@ -1,0 +1,103 @@
+"""Attention: one function, and the relative position bias that T5 adds to it.
+
+Who calls it says what may be attended to in parts (a key mask, causality, a bias *table*) and not as one
+[B, N, T, S] array, so that a form that never holds the scores can be put behind the same call.
+"""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+Array = Any
+_MASKED = -1e30  # finite: a row whose keys are all masked gives a uniform average, not NaN
+
+
+@struct.dataclass
+class RelativeBias:
+    """T5's learned bias by bucketed distance (Raffel et al. 2020, section 2.1), kept as its table.
+
+    Attributes:
+      table: float[R, N], one row a bucket.
+      bidirectional: whether keys behind and ahead of the query have buckets of their own (encoder) or keys ahead share
+        bucket 0 (causal decoder).
+      max_distance: distances from here on share the last bucket.
+    """
+
+    table: Array
+    bidirectional: bool = struct.field(pytree_node=False)
+    max_distance: int = struct.field(pytree_node=False, default=128)
+
+    def dense(self, query_positions: Array, key_positions: Array) -> Array:
+        """Bias float[1, N, T, S] for int32[T] query and int32[S] key positions."""
+        distance = key_positions[None, :] - query_positions[:, None]
+        buckets = relative_position_bucket(distance, self.bidirectional, self.table.shape[0], self.max_distance)
+        return jnp.transpose(jnp.take(self.table, buckets, axis=0), (2, 0, 1))[None]
+
+
+def relative_position_bucket(distance: Array, bidirectional: bool, num_buckets: int, max_distance: int) -> Array:
+    """Bucket int32 of each ``key - query`` distance, as T5's reference implementation computes it.
+
+    Half of the buckets hold one distance each, the other half grow logarithmically up to ``max_distance``.
+    """
+    bucket = jnp.zeros_like(distance)
+    if bidirectional:
+        num_buckets //= 2
+        bucket += (distance > 0).astype(jnp.int32) * num_buckets
+        distance = jnp.abs(distance)
+    else:
+        distance = jnp.maximum(-distance, 0)
+    exact = num_buckets // 2
+    ratio = jnp.log(jnp.maximum(distance, 1).astype(jnp.float32) / exact) / math.log(max_distance / exact)
+    far = exact + (ratio * (num_buckets - exact)).astype(jnp.int32)
+    return bucket + jnp.where(distance < exact, distance, jnp.minimum(far, num_buckets - 1)).astype(jnp.int32)
+
+
+def attention(
+    query: Array,
+    key: Array,
+    value: Array,
+    *,
+    scale: float = 1.0,
+    key_mask: Array | None = None,
+    causal: bool = False,
+    bias: RelativeBias | None = None,
+    first_query: Array | int = 0,
+    dropout_rate: float = 0.0,
+    dropout_key: Array | None = None,
+) -> Array:
+    """Softmax attention in float32 scores, dense form.
+
+    Args:
+      query: [B, T, N, K].
+      key: [B, S, N, K].
+      value: [B, S, N, K].
+      scale: what the products are multiplied with: 1/√K in a ViT, 1 in T5 (which folds it into the initialisation).
+      key_mask: bool[B, S]; False keys are not attended to.
+      causal: whether the query at position t sees keys 0..t only.
+      bias: relative position bias.
+      first_query: position of the first query among the keys (a decoding step's index).
+      dropout_rate: share of attention weights dropped, where ``dropout_key`` is given.
+      dropout_key: random key of the dropout.
+
+    Returns:
+      [B, T, N, K] in the dtype of ``value``.
+    """
+    scores = jnp.einsum("btnk,bsnk->bnts", query, key, preferred_element_type=jnp.float32)
+    if scale != 1.0:
+        scores *= scale
+    query_positions = jnp.arange(query.shape[1]) + first_query
+    key_positions = jnp.arange(key.shape[1])
+    if bias is not None:
+        scores += bias.dense(query_positions, key_positions).astype(jnp.float32)
+    if key_mask is not None:
+        scores = jnp.where(key_mask[:, None, None, :], scores, _MASKED)
+    if causal:
+        scores = jnp.where(key_positions[None, :] <= query_positions[:, None], scores, _MASKED)
+    probabilities = jax.nn.softmax(scores, axis=-1)
+    if dropout_rate and dropout_key is not None:
+        keep = jax.random.bernoulli(dropout_key, 1.0 - dropout_rate, probabilities.shape)
+        probabilities = jnp.where(keep, probabilities / (1.0 - dropout_rate), 0.0)
+    return jnp.einsum("bnts,bsnk->btnk", probabilities.astype(value.dtype), value)

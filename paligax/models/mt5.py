@@ -1,0 +1,250 @@
+"""The language tower: mT5 (T5 v1.1) encoder and decoder, teacher forced or one cached step at a time."""
+
+from typing import Any, Self
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from paligax.models.attention import RelativeBias
+from paligax.models.layers import Attention, Dropout, Projection, RMSNorm, partitioned, stack
+
+Array = Any
+
+# d_model, d_ff, layers of each stack, heads, head size (Xue et al. 2021; T5 v1.1)
+VARIANTS = {
+    "small": (512, 1024, 8, 6, 64),
+    "base": (768, 2048, 12, 12, 64),
+    "large": (1024, 2816, 24, 16, 64),
+    "xl": (2048, 5120, 24, 32, 64),
+    "xxl": (4096, 10240, 24, 64, 64),
+}
+VOCAB_SIZE = 250_112
+
+
+@struct.dataclass
+class Shared:
+    """What every layer of a stack is given.
+
+    Attributes:
+      bias: the stack's relative position bias.
+      states: encoder states [B, S, D] (decoder only, None once the cache holds their keys).
+      states_mask: bool[B, S]: in the encoder the keys of self-attention, in the decoder those of cross-attention.
+      index: int32 position of the token that a cached step decodes.
+    """
+
+    bias: RelativeBias
+    states: Array | None = None
+    states_mask: Array | None = None
+    index: Array | None = None
+
+
+@struct.dataclass
+class Cache:
+    """Keys and values of the decoder, with a leading layer axis, and the position of the next token.
+
+    Attributes:
+      layers: {"self": (key, value) [layers, B, T, N, K], "cross": (key, value) [layers, B, S, N, K]}.
+      states_mask: bool[B, S].
+      index: int32 scalar.
+    """
+
+    layers: Any
+    states_mask: Array
+    index: Array
+
+
+class GatedMLP(nn.Module):
+    """GELU-gated linear unit without biases (Shazeer 2020): [B, T, D] → [B, T, D]."""
+
+    width: int
+    mlp_dim: int
+    dropout: float
+    dtype: str
+
+    def setup(self):
+        self.wi_0 = Projection((self.mlp_dim,), ("embed", "mlp"), dtype=self.dtype)
+        self.wi_1 = Projection((self.mlp_dim,), ("embed", "mlp"), dtype=self.dtype)
+        self.wo = Projection((self.width,), ("mlp", "embed"), dtype=self.dtype)
+        self.drop = Dropout(self.dropout)
+
+    def __call__(self, x: Array) -> Array:
+        return self.wo(self.drop(nn.gelu(self.wi_0(x), approximate=True) * self.wi_1(x)))
+
+
+class EncoderBlock(nn.Module):
+    width: int
+    mlp_dim: int
+    num_heads: int
+    head_dim: int
+    dropout: float
+    dtype: str
+
+    def setup(self):
+        heads = (self.width, self.num_heads, self.head_dim)
+        self.attention_norm = RMSNorm(dtype=self.dtype)
+        self.attention = Attention(*heads, use_bias=False, scale_scores=False, dropout=self.dropout, dtype=self.dtype)
+        self.mlp_norm = RMSNorm(dtype=self.dtype)
+        self.mlp = GatedMLP(self.width, self.mlp_dim, self.dropout, self.dtype)
+        self.drop = Dropout(self.dropout)
+
+    def __call__(self, x: Array, per_layer: None, shared: Shared) -> tuple[Array, None]:
+        y = self.attention_norm(x)
+        y = self.attention(y, self.attention.keys_values(y), key_mask=shared.states_mask, bias=shared.bias)
+        x += self.drop(y)
+        return x + self.drop(self.mlp(self.mlp_norm(x))), per_layer
+
+
+class DecoderBlock(nn.Module):
+    width: int
+    mlp_dim: int
+    num_heads: int
+    head_dim: int
+    dropout: float
+    dtype: str
+
+    def setup(self):
+        heads = (self.width, self.num_heads, self.head_dim)
+        common = dict(use_bias=False, scale_scores=False, dropout=self.dropout, dtype=self.dtype)
+        self.self_attention_norm = RMSNorm(dtype=self.dtype)
+        self.self_attention = Attention(*heads, **common)
+        self.cross_attention_norm = RMSNorm(dtype=self.dtype)
+        self.cross_attention = Attention(*heads, **common)
+        self.mlp_norm = RMSNorm(dtype=self.dtype)
+        self.mlp = GatedMLP(self.width, self.mlp_dim, self.dropout, self.dtype)
+        self.drop = Dropout(self.dropout)
+
+    def prefill(self, x: Array, per_layer: None, shared: Shared) -> tuple[Array, tuple[Array, Array]]:
+        """Keys and values of the encoder states, for the cache."""
+        return x, self.cross_attention.keys_values(shared.states)
+
+    def __call__(self, x: Array, cache: Any, shared: Shared) -> tuple[Array, Any]:
+        """Teacher forced where cache is None; else x is one token [B, 1, D] at ``shared.index``."""
+        y = self.self_attention_norm(x)
+        keys_values = self.self_attention.keys_values(y)
+        if cache is None:
+            y = self.self_attention(y, keys_values, causal=True, bias=shared.bias)
+            cross = self.cross_attention.keys_values(shared.states)
+        else:
+            # Write this token's key and value at its place; causality hides the places behind it.
+            keys_values = jax.tree.map(
+                lambda past, new: jax.lax.dynamic_update_slice_in_dim(past, new.astype(past.dtype), shared.index, 1),
+                cache["self"],
+                keys_values,
+            )
+            y = self.self_attention(y, keys_values, causal=True, bias=shared.bias, first_query=shared.index)
+            cross = cache["cross"]
+            cache = {"self": keys_values, "cross": cross}
+        x += self.drop(y)
+        y = self.cross_attention(self.cross_attention_norm(x), cross, key_mask=shared.states_mask)
+        x += self.drop(y)
+        return x + self.drop(self.mlp(self.mlp_norm(x))), cache
+
+
+class MT5(nn.Module):
+    """mT5: RMS norms, gated GELU, relative position bias of one table a stack, untied output head.
+
+    Padding is id 0, which is also the decoder's first input; EOS is 1. Dropout is active where a "dropout" random key
+    is given.
+
+    Attributes:
+      width: D (d_model).
+      mlp_dim: F (d_ff).
+      encoder_depth: layers of the encoder.
+      decoder_depth: layers of the decoder.
+      num_heads: N.
+      head_dim: K (d_kv), free of D / N.
+      vocab_size: V, rows of embedding and head; may exceed the vocabulary's size.
+      num_buckets: rows of each relative position table.
+      max_distance: distance from which on all keys share the last bucket.
+      dropout: rate (0 in pretraining, 0.1 in fine-tuning).
+      dtype: of activations; parameters are float32.
+      remat: what the backward pass recomputes, see :func:`paligax.models.layers.stack`.
+    """
+
+    width: int
+    mlp_dim: int
+    encoder_depth: int
+    decoder_depth: int
+    num_heads: int
+    head_dim: int
+    vocab_size: int = VOCAB_SIZE
+    num_buckets: int = 32
+    max_distance: int = 128
+    dropout: float = 0.0
+    dtype: str = "float32"
+    remat: str = "none"
+
+    @classmethod
+    def variant(cls, name: str, **overrides: Any) -> Self:
+        """``"xxl"`` → mT5-XXL. Raises ValueError for a name that is not in the table."""
+        if name not in VARIANTS:
+            raise ValueError(f"mT5 variant {name!r} is not known; known: {', '.join(VARIANTS)}.")
+        width, mlp_dim, depth, num_heads, head_dim = VARIANTS[name]
+        fields = dict(width=width, mlp_dim=mlp_dim, encoder_depth=depth, decoder_depth=depth)
+        return cls(**(fields | dict(num_heads=num_heads, head_dim=head_dim) | overrides))
+
+    def setup(self):
+        table = (self.vocab_size, self.width)
+        embed_init = partitioned(nn.initializers.normal(1.0), ("vocab", "embed"))
+        self.token_embedder = self.param("token_embedder", embed_init, table)
+        relpos_init = partitioned(
+            nn.initializers.variance_scaling(1.0, "fan_avg", "uniform", in_axis=1, out_axis=0), ("relpos", "heads")
+        )
+        self.encoder_relpos = self.param("encoder_relpos", relpos_init, (self.num_buckets, self.num_heads))
+        self.decoder_relpos = self.param("decoder_relpos", relpos_init, (self.num_buckets, self.num_heads))
+        block = (self.width, self.mlp_dim, self.num_heads, self.head_dim, self.dropout, self.dtype)
+        self.encoder = stack(EncoderBlock, self.encoder_depth, self.remat)(*block)
+        self.encoder_norm = RMSNorm(dtype=self.dtype)
+        self.decoder = stack(DecoderBlock, self.decoder_depth, self.remat)(*block)
+        self.decoder_norm = RMSNorm(dtype=self.dtype)
+        self.logits = Projection((self.vocab_size,), ("embed", "vocab"), dtype=self.dtype)
+        self.drop = Dropout(self.dropout)
+
+    def embed(self, ids: Array) -> Array:
+        """int32[B, L] → [B, L, D]."""
+        return jnp.take(self.token_embedder, ids, axis=0).astype(self.dtype)
+
+    def encode_embedded(self, x: Array, mask: Array) -> Array:
+        """Embeddings [B, S, D] of whatever kind and bool[B, S] of which are there → encoder states [B, S, D]."""
+        bias = RelativeBias(self.encoder_relpos, bidirectional=True, max_distance=self.max_distance)
+        x, _ = self.encoder(self.drop(x), None, Shared(bias, states_mask=mask))
+        return self.drop(self.encoder_norm(x))
+
+    def encode(self, inputs: Array) -> tuple[Array, Array]:
+        """int32[B, L] → encoder states [B, L, D] and their mask bool[B, L]."""
+        mask = inputs > 0
+        return self.encode_embedded(self.embed(inputs), mask), mask
+
+    def _bias(self) -> RelativeBias:
+        return RelativeBias(self.decoder_relpos, bidirectional=False, max_distance=self.max_distance)
+
+    def _head(self, x: Array) -> Array:
+        return self.logits(self.drop(self.decoder_norm(x))).astype(jnp.float32)
+
+    def decode(self, targets: Array, states: Array, states_mask: Array) -> Array:
+        """Teacher forcing: logits float32[B, T, V] of int32[B, T] targets, each given the ones before it."""
+        shifted = jnp.pad(targets[:, :-1], ((0, 0), (1, 0)))
+        shared = Shared(self._bias(), states=states, states_mask=states_mask)
+        x, _ = self.decoder(self.drop(self.embed(shifted)), None, shared)
+        return self._head(x)
+
+    def start_decoding(self, states: Array, states_mask: Array, max_length: int) -> Cache:
+        """The cache before the first token, for at most ``max_length`` tokens."""
+        batch = states.shape[0]
+        unused = jnp.zeros((batch, 1, self.width), self.dtype)
+        _, cross = self.decoder.prefill(unused, None, Shared(self._bias(), states=states))
+        shape = (self.decoder_depth, batch, max_length, self.num_heads, self.head_dim)
+        empty = (jnp.zeros(shape, self.dtype), jnp.zeros(shape, self.dtype))
+        return Cache({"self": empty, "cross": cross}, states_mask, jnp.zeros((), jnp.int32))
+
+    def decode_step(self, tokens: Array, cache: Cache) -> tuple[Array, Cache]:
+        """The tokens int32[B] decoded last (0 at first) → logits float32[B, V] of the next ones, and the new cache."""
+        shared = Shared(self._bias(), states_mask=cache.states_mask, index=cache.index)
+        x, layers = self.decoder(self.embed(tokens[:, None]), cache.layers, shared)
+        return self._head(x)[:, 0], cache.replace(layers=layers, index=cache.index + 1)
+
+    def __call__(self, inputs: Array, targets: Array) -> Array:
+        """int32[B, L], int32[B, T] → logits float32[B, T, V]."""
+        return self.decode(targets, *self.encode(inputs))

@@ -1,0 +1,216 @@
+"""The image tower: a plain ViT as in big_vision, and the attention pool that classification puts on it."""
+
+
+from typing import Any, Self
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from paligax.models.layers import Attention, LayerNorm, Projection, fan_in, partitioned, stack
+
+Array = Any
+
+# width, depth, MLP width, heads (Zhai et al. 2022, table 2; PaLI section 3.1 for e)
+VARIANTS = {
+    "S": (384, 12, 1536, 6),
+    "B": (768, 12, 3072, 12),
+    "L": (1024, 24, 4096, 16),
+    "So400m": (1152, 27, 4304, 16),
+    "g": (1408, 40, 6144, 16),
+    "G": (1664, 48, 8192, 16),
+    "e": (1792, 56, 15360, 16),
+}
+
+
+class MLP(nn.Module):
+    """Two biased layers around a tanh-approximated GELU: [B, P, D] → [B, P, D]."""
+
+    width: int
+    mlp_dim: int
+    dtype: str = "float32"
+
+    def setup(self):
+        self.wi = Projection((self.mlp_dim,), ("embed", "mlp"), use_bias=True, dtype=self.dtype)
+        self.wo = Projection((self.width,), ("mlp", "embed"), use_bias=True, dtype=self.dtype)
+
+    def __call__(self, x: Array) -> Array:
+        return self.wo(nn.gelu(self.wi(x), approximate=True))
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block with biases."""
+
+    width: int
+    mlp_dim: int
+    num_heads: int
+    dtype: str = "float32"
+
+    def setup(self):
+        self.attention_norm = LayerNorm(dtype=self.dtype)
+        self.attention = Attention(
+            self.width, self.num_heads, self.width // self.num_heads, use_bias=True, scale_scores=True, dtype=self.dtype
+        )
+        self.mlp_norm = LayerNorm(dtype=self.dtype)
+        self.mlp = MLP(self.width, self.mlp_dim, self.dtype)
+
+    def __call__(self, x: Array, per_layer: None, shared: None) -> tuple[Array, None]:
+        y = self.attention_norm(x)
+        x += self.attention(y, self.attention.keys_values(y))
+        return x + self.mlp(self.mlp_norm(x)), per_layer
+
+
+class ViT(nn.Module):
+    """Vision transformer without class token and without pooling: every patch gives one token.
+
+    Patch embedding with bias, learned positions added before the blocks, a final norm (PaLI section 3.1; big_vision
+    models/vit.py).
+
+    Attributes:
+      width: D.
+      depth: number of blocks.
+      mlp_dim: F.
+      num_heads: N; the head size is D / N.
+      patch_size: pixels of a patch's side.
+      dtype: of activations; parameters are float32.
+      remat: what the backward pass recomputes, see :func:`paligax.models.layers.stack`.
+    """
+
+    width: int
+    depth: int
+    mlp_dim: int
+    num_heads: int
+    patch_size: int
+    dtype: str = "float32"
+    remat: str = "none"
+
+    @classmethod
+    def variant(cls, name: str, **overrides: Any) -> Self:
+        """``"e/14"`` → ViT-e with 14 px patches. Raises ValueError for a name that is not in the table."""
+        size, _, patch = name.partition("/")
+        if size not in VARIANTS or not patch.isdigit():
+            raise ValueError(f"ViT variant {name!r} is not known; a size of {', '.join(VARIANTS)}, then /PATCH: 'G/14'.")
+        width, depth, mlp_dim, num_heads = VARIANTS[size]
+        fields = dict(width=width, depth=depth, mlp_dim=mlp_dim, num_heads=num_heads, patch_size=int(patch))
+        return cls(**(fields | overrides))
+
+    def __post_init__(self):
+        if isinstance(self.width, int) and self.width % self.num_heads:
+            raise ValueError(f"ViT width {self.width} is not a multiple of num_heads {self.num_heads}.")
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, image: Array) -> Array:
+        """float[B, H, W, 3] in [-1, 1] → tokens [B, P, D]; rows first, pixels beyond whole patches are dropped."""
+        size = self.patch_size
+        batch, rows, columns = image.shape[0], image.shape[1] // size, image.shape[2] // size
+        if not rows or not columns:
+            raise ValueError(f"Image {image.shape[1]}×{image.shape[2]} is smaller than one patch of {size}×{size} px.")
+        # A VALID convolution with stride = patch is a matrix product over whole patches.
+        patches = image[:, : rows * size, : columns * size].reshape(batch, rows, size, columns, size, 3)
+        patches = patches.transpose(0, 1, 3, 2, 4, 5).reshape(batch, rows * columns, size, size, 3)
+        x = Projection(
+            (self.width,),
+            (None, None, "patch", "embed"),
+            num_inputs=3,
+            use_bias=True,
+            kernel_init=fan_in(3),
+            dtype=self.dtype,
+            name="embedding",
+        )(patches)
+        positions = self.param(
+            "pos_embedding",
+            partitioned(nn.initializers.normal(self.width**-0.5), (None, "pos", "embed")),
+            (1, rows * columns, self.width),
+        )
+        x += positions.astype(self.dtype)
+        blocks = stack(Block, self.depth, self.remat)
+        x, _ = blocks(self.width, self.mlp_dim, self.num_heads, self.dtype, name="blocks")(x, None, None)
+        return LayerNorm(dtype=self.dtype, name="norm")(x)
+
+
+class AttentionPool(nn.Module):
+    """One learned query attends to all tokens ("MAP head"): [B, P, D] → [B, D] (Zhai et al. 2022, section 3.1)."""
+
+    mlp_dim: int
+    num_heads: int
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, tokens: Array) -> Array:
+        batch, _, width = tokens.shape
+        probe_init = partitioned(nn.initializers.xavier_uniform(), (None, None, "embed"))
+        probe = self.param("probe", probe_init, (1, 1, width)).astype(self.dtype)
+        probe = jnp.broadcast_to(probe, (batch, 1, width))
+        attend = Attention(
+            width,
+            self.num_heads,
+            width // self.num_heads,
+            use_bias=True,
+            scale_scores=True,
+            dtype=self.dtype,
+            name="attention",
+        )
+        x = attend(probe, attend.keys_values(tokens))
+        x += MLP(width, self.mlp_dim, self.dtype, name="mlp")(LayerNorm(dtype=self.dtype, name="norm")(x))
+        return x[:, 0]
+
+
+class Classifier(nn.Module):
+    """ViT + attention pool + linear head, for classification pretraining (PaLI section 3.1); the head starts at zero.
+
+    Attributes:
+      vision: the ViT that is kept afterwards.
+      num_classes: C.
+    """
+
+    vision: ViT
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, image: Array) -> Array:
+        """uint8[B, H, W, 3] → logits float32[B, C]."""
+        vision = self.vision
+        tokens = vision(normalise(image, vision.dtype))
+        x = AttentionPool(vision.mlp_dim, vision.num_heads, vision.dtype, name="pool")(tokens)
+        return Projection(
+            (self.num_classes,), ("embed", "classes"), use_bias=True, kernel_init=nn.initializers.zeros, name="head"
+        )(x.astype(jnp.float32))
+
+
+def normalise(image: Array, dtype: str) -> Array:
+    """uint8 pixels → [-1, 1]."""
+    return image.astype(dtype) / 127.5 - 1.0
+
+
+def resample_positions(positions: Array, num_patches: int, rule: str = "align_corners") -> Array:
+    """Learned positions of a square grid for another square grid: [1, P, D] → [1, num_patches, D], float32.
+
+    Args:
+      positions: the learned embeddings.
+      num_patches: P of the new resolution.
+      rule: "align_corners" is linear between the corner points, as scipy's zoom of order 1 in big_vision's
+        ``resample_posemb``; "half_pixel" is ``jax.image.resize(…, "linear")`` without antialiasing.
+
+    Raises:
+      ValueError: where either grid isn't a square, or the rule is not known.
+    """
+    old, new = round(positions.shape[1] ** 0.5), round(num_patches**0.5)
+    if old * old != positions.shape[1] or new * new != num_patches:
+        raise ValueError(f"Positions are resampled between square grids only: got {positions.shape[1]} → {num_patches}.")
+    grid = jnp.asarray(positions, jnp.float32).reshape(old, old, -1)
+    if rule == "half_pixel":
+        grid = jax.image.resize(grid, (new, new, grid.shape[-1]), "linear", antialias=False)
+    elif rule == "align_corners":
+        at = jnp.linspace(0.0, old - 1.0, new)
+        low = jnp.clip(jnp.floor(at).astype(jnp.int32), 0, max(old - 2, 0))
+        high = jnp.minimum(low + 1, old - 1)
+        share = (at - low)[:, None, None]
+        grid = grid[low] * (1 - share) + grid[high] * share
+        share = (at - low)[None, :, None]
+        grid = grid[:, low] * (1 - share) + grid[:, high] * share
+    else:
+        raise ValueError(f"Resampling rule {rule!r} is not known; known: align_corners, half_pixel.")
+    return grid.reshape(1, num_patches, -1)
+
+
