@@ -68,8 +68,8 @@ class SentencePieceVocabulary:
             raise ValueError(f"{self.path!r} is not a sentencepiece model: {error}") from error
         if processor.eos_id() != self.eos_id or processor.pad_id() not in (self.pad_id, -1):
             raise ValueError(
-                f"{self.path!r} has pad id {processor.pad_id()} and EOS id {processor.eos_id()}; paligax needs 0 and 1, "
-                "as T5's and mT5's files have them. Train it with pad_id=0, eos_id=1, unk_id=2."
+                f"{self.path!r} has pad id {processor.pad_id()} and EOS id {processor.eos_id()}; paligax needs "
+                "0 and 1, as T5's and mT5's files have them. Train it with pad_id=0, eos_id=1, unk_id=2."
             )
         return processor
 

@@ -161,6 +161,7 @@ class MT5(nn.Module):
       dropout: rate (0 in pretraining, 0.1 in fine-tuning).
       dtype: of activations; parameters are float32.
       remat: what the backward pass recomputes, see :func:`paligax.models.layers.stack`.
+      unroll: layers in one turn of the compiled loop, see there.
     """
 
     width: int
@@ -175,6 +176,7 @@ class MT5(nn.Module):
     dropout: float = 0.0
     dtype: str = "float32"
     remat: str = "none"
+    unroll: int = 1
 
     @classmethod
     def variant(cls, name: str, **overrides: Any) -> Self:
@@ -195,9 +197,9 @@ class MT5(nn.Module):
         self.encoder_relpos = self.param("encoder_relpos", relpos_init, (self.num_buckets, self.num_heads))
         self.decoder_relpos = self.param("decoder_relpos", relpos_init, (self.num_buckets, self.num_heads))
         block = (self.width, self.mlp_dim, self.num_heads, self.head_dim, self.dropout, self.dtype)
-        self.encoder = stack(EncoderBlock, self.encoder_depth, self.remat)(*block)
+        self.encoder = stack(EncoderBlock, self.encoder_depth, self.remat, self.unroll)(*block)
         self.encoder_norm = RMSNorm(dtype=self.dtype)
-        self.decoder = stack(DecoderBlock, self.decoder_depth, self.remat)(*block)
+        self.decoder = stack(DecoderBlock, self.decoder_depth, self.remat, self.unroll)(*block)
         self.decoder_norm = RMSNorm(dtype=self.dtype)
         self.logits = Projection((self.vocab_size,), ("embed", "vocab"), dtype=self.dtype)
         self.drop = Dropout(self.dropout)

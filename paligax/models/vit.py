@@ -1,6 +1,5 @@
 """The image tower: a plain ViT as in big_vision, and the attention pool that classification puts on it."""
 
-
 from typing import Any, Self
 
 import flax.linen as nn
@@ -74,6 +73,7 @@ class ViT(nn.Module):
       patch_size: pixels of a patch's side.
       dtype: of activations; parameters are float32.
       remat: what the backward pass recomputes, see :func:`paligax.models.layers.stack`.
+      unroll: layers in one turn of the compiled loop, see there.
     """
 
     width: int
@@ -83,13 +83,16 @@ class ViT(nn.Module):
     patch_size: int
     dtype: str = "float32"
     remat: str = "none"
+    unroll: int = 1
 
     @classmethod
     def variant(cls, name: str, **overrides: Any) -> Self:
         """``"e/14"`` → ViT-e with 14 px patches. Raises ValueError for a name that is not in the table."""
         size, _, patch = name.partition("/")
         if size not in VARIANTS or not patch.isdigit():
-            raise ValueError(f"ViT variant {name!r} is not known; a size of {', '.join(VARIANTS)}, then /PATCH: 'G/14'.")
+            raise ValueError(
+                f"ViT variant {name!r} is not known; a size of {', '.join(VARIANTS)}, then /PATCH: 'G/14'."
+            )
         width, depth, mlp_dim, num_heads = VARIANTS[size]
         fields = dict(width=width, depth=depth, mlp_dim=mlp_dim, num_heads=num_heads, patch_size=int(patch))
         return cls(**(fields | overrides))
@@ -124,7 +127,7 @@ class ViT(nn.Module):
             (1, rows * columns, self.width),
         )
         x += positions.astype(self.dtype)
-        blocks = stack(Block, self.depth, self.remat)
+        blocks = stack(Block, self.depth, self.remat, self.unroll)
         x, _ = blocks(self.width, self.mlp_dim, self.num_heads, self.dtype, name="blocks")(x, None, None)
         return LayerNorm(dtype=self.dtype, name="norm")(x)
 
@@ -157,25 +160,41 @@ class AttentionPool(nn.Module):
 
 
 class Classifier(nn.Module):
-    """ViT + attention pool + linear head, for classification pretraining (PaLI section 3.1); the head starts at zero.
+    """ViT + attention pool + linear head, for classification pretraining (PaLI section 3.1); the heads start at zero.
+
+    Where labels say what stands *where*, a second head classifies every region of a square grid from its tokens, with
+    one set of weights: small data sets teach a ViT places this way long before a pooled head alone would.
 
     Attributes:
       vision: the ViT that is kept afterwards.
-      num_classes: C.
+      num_classes: number of labels of the whole image.
+      num_region_classes: number of labels of each region; 0 for none.
+      grid: regions along each side; divides the number of patches along it.
     """
 
     vision: ViT
     num_classes: int
+    num_region_classes: int = 0
+    grid: int = 1
 
     @nn.compact
     def __call__(self, image: Array) -> Array:
-        """uint8[B, H, W, 3] → logits float32[B, C]."""
+        """uint8[B, H, W, 3] → logits float32[B, C]: the image's labels, then each region's, rows first."""
         vision = self.vision
         tokens = vision(normalise(image, vision.dtype))
         x = AttentionPool(vision.mlp_dim, vision.num_heads, vision.dtype, name="pool")(tokens)
-        return Projection(
-            (self.num_classes,), ("embed", "classes"), use_bias=True, kernel_init=nn.initializers.zeros, name="head"
-        )(x.astype(jnp.float32))
+        zeros, axes = nn.initializers.zeros, ("embed", "classes")
+        head = Projection((self.num_classes,), axes, use_bias=True, kernel_init=zeros, name="head")
+        logits = head(x.astype(jnp.float32))
+        if not self.num_region_classes:
+            return logits
+        batch, patches, width = tokens.shape
+        side, grid = round(patches**0.5), self.grid
+        if side * side != patches or side % grid:
+            raise ValueError(f"{patches} patches don't divide into {grid} × {grid} regions; change grid or resolution.")
+        cells = tokens.reshape(batch, grid, side // grid, grid, side // grid, width).mean((2, 4))
+        region_head = Projection((self.num_region_classes,), axes, use_bias=True, kernel_init=zeros, name="region_head")
+        return jnp.concatenate([logits, region_head(cells.astype(jnp.float32)).reshape(batch, -1)], axis=1)
 
 
 def normalise(image: Array, dtype: str) -> Array:
@@ -197,7 +216,9 @@ def resample_positions(positions: Array, num_patches: int, rule: str = "align_co
     """
     old, new = round(positions.shape[1] ** 0.5), round(num_patches**0.5)
     if old * old != positions.shape[1] or new * new != num_patches:
-        raise ValueError(f"Positions are resampled between square grids only: got {positions.shape[1]} → {num_patches}.")
+        raise ValueError(
+            f"Positions are resampled between square grids only: got {positions.shape[1]} → {num_patches}."
+        )
     grid = jnp.asarray(positions, jnp.float32).reshape(old, old, -1)
     if rule == "half_pixel":
         grid = jax.image.resize(grid, (new, new, grid.shape[-1]), "linear", antialias=False)
@@ -212,5 +233,3 @@ def resample_positions(positions: Array, num_patches: int, rule: str = "align_co
     else:
         raise ValueError(f"Resampling rule {rule!r} is not known; known: align_corners, half_pixel.")
     return grid.reshape(1, num_patches, -1)
-
-

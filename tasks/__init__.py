@@ -1,0 +1,1 @@
+"""What is trained on: one file a task family; `pretrain` joins the eight."""

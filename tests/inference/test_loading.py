@@ -1,0 +1,188 @@
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import paligax
+from paligax import image as image_lib
+from paligax.inference import decoding, export, loading
+
+PROMPTS = ["Answer in EN: what? <extra_id_0>", "detect cat", "Answer in EN: where? <extra_id_0>"]
+
+
+@pytest.fixture(scope="module")
+def directory(module, params, vocabulary, lengths, tmp_path_factory):
+    path = tmp_path_factory.mktemp("export") / "model"
+    return export.export(path, module, params, vocabulary, feature_lengths=lengths, metrics={"vqa": {"blind": 0.5}})
+
+
+@pytest.fixture(scope="module")
+def loaded(directory):
+    return paligax.load(directory)
+
+
+@pytest.fixture(scope="module")
+def images():
+    rng = np.random.default_rng(5)
+    return [rng.integers(0, 256, (h, w, 3), np.uint8) for h, w in ((40, 30), (16, 16), (9, 70))]
+
+
+def test_what_was_exported_is_opened(loaded, module, params, vocabulary, lengths):
+    assert loaded.module == module and loaded.vocabulary == vocabulary and loaded.feature_lengths == lengths
+    assert set(loaded.params) == {"vision", "projection", "language"} and type(loaded.params) is dict
+    np.testing.assert_array_equal(loaded.params["language"]["token_embedder"], params["language"]["token_embedder"])
+    assert loaded.description["metrics"] == {"vqa": {"blind": 0.5}}
+
+
+def test_generate_is_greedy_decoding_of_images_and_prompts_as_training_has_them(
+    loaded, module, params, vocabulary, images
+):
+    inputs = np.zeros((8, 32), np.int32)
+    for row, prompt in enumerate(PROMPTS):
+        text, _, sentinel = prompt.partition(" <extra_id_0>")
+        ids = vocabulary.encode(text)
+        end = [vocabulary.sentinel(0), 1] if " <extra_id_0>" in prompt else [1]
+        inputs[row, : len(ids) + len(end)] = ids + end
+    image = np.zeros((8, 16, 16, 3), np.uint8)
+    image[:3] = [image_lib.resize(i, 16) for i in images]
+    mask = np.arange(8) < 3
+    tokens = decoding.greedy(module, params, image, inputs, mask, max_length=12, active=mask)
+    assert loaded.generate(images, PROMPTS) == [vocabulary.decode(row) for row in np.asarray(tokens)[:3]]
+    assert len(set(loaded.generate(images, PROMPTS))) == 3
+
+
+def test_how_many_are_asked_at_once_changes_nothing(loaded, images, monkeypatch):
+    monkeypatch.setattr(loading, "BATCH_SIZES", (8,))
+    many = [images[i % 3] for i in range(19)], [PROMPTS[i % 2] for i in range(19)]
+    together = loaded.generate(*many)
+    assert together[:3] == loaded.generate(many[0][:3], many[1][:3]) and together[18] == together[0]
+    assert loaded.generate([images[1]], PROMPTS[1:2]) == together[1:2]
+    assert loaded.generate([], []) == []
+
+
+def test_images_may_be_one_array_or_missing(loaded, images):
+    array = np.stack([image_lib.resize(image, 20) for image in images])
+    assert loaded.generate(array, PROMPTS) == loaded.generate(list(array), PROMPTS)
+    blank = loaded.generate(None, PROMPTS)
+    assert blank == loaded.generate([None] * 3, PROMPTS)
+    mixed = loaded.generate([images[0], None, images[2]], PROMPTS)
+    assert mixed[0] == loaded.generate(images, PROMPTS)[0] and mixed[1] == blank[1]
+
+
+def test_long_prompts_lose_words_but_not_the_sentinel(loaded, vocabulary):
+    ids = loaded._ids("Answer in EN: " + "x" * 50 + " <extra_id_0>")
+    assert len(ids) == 32 and ids[-2:] == [vocabulary.sentinel(0), 1]
+    assert vocabulary.decode(ids[:-2]) == "Answer in EN: " + "x" * 16
+    ids = loaded._ids("detect " + "x" * 50)
+    assert len(ids) == 32 and ids[-1] == 1 and vocabulary.decode(ids) == "detect " + "x" * 24
+
+
+@pytest.mark.parametrize(
+    "images, prompts, message",
+    [
+        ([np.zeros((4, 4, 3), np.float32)], ["a"], r"Image 0 is float32\[4, 4, 3\]; expected uint8\[H, W, 3\]"),
+        ([np.zeros((4, 4), np.uint8)], ["a"], r"expected uint8\[H, W, 3\]"),
+        ([np.zeros((0, 4, 3), np.uint8)], ["a"], r"expected uint8\[H, W, 3\]"),
+        (np.zeros((2, 4, 4, 3), np.uint8), ["a"], "Got 2 images and 1 prompts"),
+        (None, "a", "list of texts"),
+        (None, [b"a"], "Prompts must be texts, got bytes"),
+    ],
+)
+def test_what_does_not_fit_is_refused(loaded, images, prompts, message):
+    with pytest.raises(ValueError, match=message):
+        loaded.generate(images, prompts)
+
+
+def spoil(directory, tmp_path, change):
+    path = tmp_path / "spoilt"
+    shutil.copytree(directory, path)
+    change(path)
+    return path
+
+
+def rewrite(name, **changes):
+    def change(path):
+        values = json.loads((path / name).read_text())
+        (path / name).write_text(json.dumps({k: v for k, v in (values | changes).items() if v != "gone"}))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change, error, message",
+    [
+        (lambda p: (p / "model.safetensors").unlink(), FileNotFoundError, "model.safetensors.*copied completely"),
+        (lambda p: (p / "architecture.json").unlink(), FileNotFoundError, "architecture.json.*copied completely"),
+        (
+            lambda p: (p / "model.safetensors").write_bytes((p / "model.safetensors").read_bytes()[:-100]),
+            ValueError,
+            "cut short",
+        ),
+        (lambda p: (p / "paligax.json").write_text('{"format": "pal'), ValueError, "no valid JSON"),
+        (lambda p: (p / "paligax.json").write_text("[]"), ValueError, "holds no JSON object"),
+        (
+            rewrite("paligax.json", format_version=2),
+            ValueError,
+            "version 2; this paligax reads format 'paligax', version 1",
+        ),
+        (rewrite("paligax.json", image_filter="area"), ValueError, "'area'; this paligax resizes with 'triangle'"),
+        (rewrite("paligax.json", feature_lengths="gone"), ValueError, "lacks feature_lengths"),
+        (rewrite("paligax.json", feature_lengths={"image": 16}), ValueError, "lack inputs, targets"),
+        (
+            rewrite("paligax.json", vocabulary={"class": "SentencePieceVocabulary", "path": "vocabulary.model"}),
+            FileNotFoundError,
+            "No vocabulary file",
+        ),
+        (rewrite("architecture.json", **{"class": "PaLIX"}), ValueError, "'PaLIX' is not known"),
+        (
+            rewrite("paligax.json", feature_lengths={"image": 24, "inputs": 32, "targets": 12}),
+            ValueError,
+            r"vision/pos_embedding has shape \(1, 4, 16\), the model expects \(1, 9, 16\)",
+        ),
+    ],
+)
+def test_a_damaged_export_is_told_clearly(directory, tmp_path, change, error, message):
+    with pytest.raises(error, match=message):
+        paligax.load(spoil(directory, tmp_path, change))
+
+
+def test_what_is_no_export_is_told_clearly(directory, tmp_path):
+    with pytest.raises(FileNotFoundError, match="No directory.*paligax export"):
+        paligax.load(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="is a file"):
+        paligax.load(directory / "paligax.json")
+    with pytest.raises(FileNotFoundError, match="neither an export .* nor a run"):
+        paligax.load(tmp_path)
+
+
+def test_configured_lengths():
+    config = "A.b = {'x': 1}\nTASK_FEATURE_LENGTHS = \\\n    {'image': 64,\n     'inputs': 48,\n     'targets': 32}\n"
+    assert loading._configured_lengths(config, "run") == {"image": 64, "inputs": 48, "targets": 32}
+    with pytest.raises(ValueError, match="paligax export"):
+        loading._configured_lengths("A.b = 1", "run")
+
+
+def test_opening_and_generating_import_no_training_library(directory):
+    """A fresh interpreter in which TensorFlow, seqio, gin, orbax and optax can't even be imported."""
+    code = f"""
+import sys
+banned = ("tensorflow", "seqio", "gin", "orbax", "optax", "tensorflow_datasets", "paligax.data", "paligax.training")
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name in banned:
+            raise ImportError(name + " is not needed here")
+sys.meta_path.insert(0, Refuse())
+import paligax
+assert "jax" not in sys.modules and "numpy" not in sys.modules
+model = paligax.load({str(directory)!r})
+import numpy as np
+print(model.generate([np.zeros((5, 7, 3), np.uint8)], ["Answer in EN: what? <extra_id_0>"]))
+print([name for name in banned if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    answers, imported = done.stdout.splitlines()
+    assert answers.startswith("['") and imported == "[]"

@@ -1,0 +1,109 @@
+import types
+
+import numpy as np
+import pytest
+
+from paligax.training.recorder import Recorder, Stopwatch
+from paligax.training.run_log import NonFiniteLoss
+
+
+class Log:
+    def __init__(self):
+        self.rows = []
+
+    def write(self, step, values):
+        self.rows.append((step, dict(values)))
+
+
+class Display:
+    def __init__(self):
+        self.updates, self.said = [], []
+
+    def update(self, step, loss, rate):
+        self.updates.append((step, loss))
+
+    def say(self, text):
+        self.said.append(text)
+
+
+def metrics(loss=2.0):
+    one = np.ones(1, np.float32)
+    return {
+        "loss": np.float32(loss),
+        "gradient_norm": np.float32(1),
+        "learning_rate": np.float32(1),
+        "task_loss": one * loss,
+        "task_weight": one,
+        "task_correct": one,
+    }
+
+
+def item(**skipped):
+    return types.SimpleNamespace(ids=["vqa:1:0"], skipped=skipped)
+
+
+@pytest.fixture
+def recorder():
+    made = Recorder(
+        task_names=("vqa",),
+        batch_size=4,
+        train_steps=5,
+        log_every=2,
+        log=Log(),
+        display=Display(),
+        watch=Stopwatch(),
+        flops_and_peak=(100.0, 1e12),
+    )
+    return made
+
+
+def test_metrics_are_taken_in_one_step_late(recorder):
+    recorder.step(1, item(), metrics())
+    assert recorder._display.updates == []
+    recorder.step(2, item(), metrics())
+    assert recorder._display.updates == [(1, 2.0)]
+    recorder.settle()
+    recorder.settle()
+    assert recorder._display.updates == [(1, 2.0), (2, 2.0)]
+
+
+def test_lines_are_written_every_so_many_steps_and_at_the_end(recorder):
+    for step in range(1, 6):
+        recorder.step(step, item(**{"vqa/empty text": 1}), metrics(step))
+    recorder.settle()
+    rows = recorder._log.rows
+    assert [step for step, _ in rows] == [2, 4, 5]
+    assert [row["loss"] for _, row in rows] == [1.5, 3.5, 5.0]
+    assert rows[0][1]["skipped/vqa/empty text"] == 2 and rows[0][1]["mfu"] > 0
+    seconds, rate = (rows[0][1][name] for name in ("seconds_per_step", "examples_per_second"))
+    assert rate == pytest.approx(4 / seconds)
+    assert recorder._display.said[0] == "step 2: 2 examples of vqa could not be used: empty text"
+
+
+def test_a_loss_that_is_not_finite_stops(recorder):
+    recorder.step(1, item(), metrics(np.nan))
+    with pytest.raises(NonFiniteLoss, match="Step 1.*vqa:1:0"):
+        recorder.step(2, item(), metrics())
+
+
+def test_pauses_settle_first_and_do_not_count_as_steps(recorder, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    recorder._began = 0.0
+    now[0] = 1.0
+    recorder.step(1, item(), metrics())
+    with recorder.pause("evaluate"):
+        assert recorder._display.updates == [(1, 2.0)]
+        now[0] = 51.0
+    now[0] = 52.0
+    recorder.step(2, item(), metrics())
+    recorder.settle()
+    assert recorder._log.rows[0][1]["seconds_per_step"] == pytest.approx(1.0)
+    recorder.finish(2)
+    assert recorder._log.rows[-1] == (2, {"seconds/evaluate": 50.0})
+
+
+def test_scores_are_written_by_task_and_metric(recorder):
+    recorder.evaluation(4, {"vqa": {"accuracy": 0.5, "blind": np.float32(0.25)}})
+    recorder.evaluation(4, {})
+    assert recorder._log.rows == [(4, {"eval/vqa/accuracy": 0.5, "eval/vqa/blind": 0.25})]

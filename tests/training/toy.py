@@ -1,0 +1,226 @@
+"""A job small enough for tests: a one-layer PaLI or classifier on made-up batches, also as a process to be killed.
+
+    python -m tests.training.toy RUN_DIRECTORY --steps=12 …
+"""
+
+import argparse
+import dataclasses
+import hashlib
+import pathlib
+import sys
+import time
+
+import numpy as np
+
+from paligax.batch import LabelBatch, TextBatch
+from paligax.models import MT5, Classifier, PaLI, ViT
+from paligax.training import Trainer, objectives, optimizers, schedules, state
+from paligax.vocabulary import ByteVocabulary
+
+RESOLUTION, INPUTS, TARGETS, VOCABULARY, CLASSES = 16, 6, 5, 64, 8
+TASKS = ("caption", "vqa")
+
+
+def vit(**overrides) -> ViT:
+    return ViT(**(dict(width=16, depth=1, mlp_dim=32, num_heads=8, patch_size=8) | overrides))
+
+
+def pali(vision=None, **overrides) -> PaLI:
+    language = dict(
+        width=16, mlp_dim=32, encoder_depth=1, decoder_depth=1, num_heads=8, head_dim=2, vocab_size=VOCABULARY
+    )
+    return PaLI(vision=vision or vit(), language=MT5(**(language | overrides)))
+
+
+def classifier() -> Classifier:
+    return Classifier(vision=vit(), num_classes=CLASSES)
+
+
+def text_batch(step: int, size: int) -> TextBatch:
+    """Rows of very unequal target lengths, the last one unusable."""
+    rng = np.random.default_rng(step)
+    targets = rng.integers(2, VOCABULARY, (size, TARGETS), dtype=np.int32)
+    lengths = rng.integers(1, TARGETS + 1, size)
+    weights = (np.arange(TARGETS) < lengths[:, None]).astype(np.float32)
+    weights[-1] = 0
+    return TextBatch(
+        image=rng.integers(0, 256, (size, RESOLUTION, RESOLUTION, 3), dtype=np.uint8),
+        image_mask=np.arange(size) % 3 > 0,
+        inputs=rng.integers(2, VOCABULARY, (size, INPUTS), dtype=np.int32),
+        targets=targets * (weights > 0),
+        weights=weights,
+        task=(np.arange(size) % len(TASKS)).astype(np.int32),
+    )
+
+
+def label_batch(step: int, size: int) -> LabelBatch:
+    rng = np.random.default_rng(step)
+    return LabelBatch(
+        image=rng.integers(0, 256, (size, RESOLUTION, RESOLUTION, 3), dtype=np.uint8),
+        labels=rng.integers(0, 2, (size, CLASSES)).astype(np.float32),
+        weights=np.ones(size, np.float32),
+        task=np.zeros(size, np.int32),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    step: int
+    batch: TextBatch
+    skipped: dict[str, int]
+    ids: list[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Batch s is a function of s, as it is in paligax.data.
+
+    Attributes:
+      poison: step whose batch gives a loss that is not finite (a weight of infinity).
+      fail: step at which reading fails.
+    """
+
+    batch_size: int = 8
+    vocabulary: ByteVocabulary | None = ByteVocabulary()
+    salt: str = ""
+    pause: float = 0.0
+    poison: int = -1
+    fail: int = -1
+
+    def stream(self, shard_index: int = 0, num_shards: int = 1) -> "Stream":
+        return Stream(self, shard_index, num_shards)
+
+
+@dataclasses.dataclass(frozen=True)
+class Stream:
+    data: Data
+    shard_index: int
+    num_shards: int
+
+    task_names = TASKS
+
+    def fingerprint(self) -> str:
+        return hashlib.sha256(f"toy{self.data.batch_size}{self.data.salt}".encode()).hexdigest()[:12]
+
+    def abstract_batch(self) -> TextBatch:
+        return TextBatch.abstract(
+            batch_size=self.data.batch_size // self.num_shards,
+            resolution=RESOLUTION,
+            input_length=INPUTS,
+            target_length=TARGETS,
+        )
+
+    def batches(self, start_step: int = 0):
+        import jax
+
+        step = start_step
+        width = self.data.batch_size // self.num_shards
+        rows = slice(self.shard_index * width, (self.shard_index + 1) * width)
+        while True:
+            if step == self.data.fail:
+                raise OSError("the shard is gone")
+            batch = text_batch(step, self.data.batch_size)
+            if step == self.data.poison:
+                batch = dataclasses.replace(batch, weights=np.where(batch.task[:, None] == 1, np.inf, batch.weights))
+            time.sleep(self.data.pause)
+            ids = [f"{TASKS[t]}:{step}-{i}:0" for i, t in enumerate(batch.task)]
+            yield Item(step, jax.tree.map(lambda x: x[rows], batch), {"vqa/empty text": 1}, ids[rows])
+            step += 1
+
+
+def job(kind: str, **overrides) -> Trainer:
+    """A "text" or a "labels" job."""
+    if kind == "text":
+        return trainer(**overrides)
+    return trainer(**(dict(model=classifier(), objective=objectives.LabelLoss()) | overrides))
+
+
+def batch(kind: str, step: int, size: int = 8) -> TextBatch | LabelBatch:
+    return text_batch(step, size) if kind == "text" else label_batch(step, size)
+
+
+KIND = {objectives.TextLoss: "text", objectives.LabelLoss: "labels"}
+
+
+def program(job: Trainer, batch_size: int = 8, devices=None) -> state.Program:
+    """The job's program, on one device unless others are given."""
+    import jax
+
+    return state.prepare(
+        job.model,
+        job.objective,
+        job.optimizer,
+        job.partitioner,
+        jax.eval_shape(lambda: jax.tree.map(jax.numpy.asarray, batch(KIND[type(job.objective)], 0, batch_size))),
+        treatment_table=job.treatments,
+        num_tasks=len(TASKS),
+        num_microbatches=job.num_microbatches,
+        seed=job.seed,
+        devices=devices or jax.devices()[:1],
+    )
+
+
+def random_state(program: state.Program) -> state.State:
+    """Random parameters, without compiling an initialisation; the same on every mesh, and none of them zero."""
+    import jax
+
+    rng = np.random.default_rng(0)
+
+    def draw(leaf):
+        value = 0.3 * rng.standard_normal(leaf.shape) if leaf.dtype == np.float32 else np.zeros(leaf.shape)
+        return jax.device_put(value.astype(leaf.dtype), leaf.sharding)
+
+    params = jax.tree.map(draw, program.abstract.params)
+    zeros = jax.tree.map(
+        lambda leaf: jax.device_put(np.zeros(leaf.shape, leaf.dtype), leaf.sharding), program.abstract.optimizer
+    )
+    return state.State(draw(program.abstract.step), params, zeros)
+
+
+def fast(lowered):
+    """Compiled without optimisations, in half the time."""
+    return lowered.compile(compiler_options={"xla_backend_optimization_level": 0})
+
+
+def trainer(steps: int = 6, **overrides) -> Trainer:
+    fields = dict(
+        model=pali(),
+        objective=objectives.TextLoss(),
+        data=Data(),
+        optimizer=optimizers.Adafactor(schedules.InverseSquareRoot(1e-2, 10), min_size_to_factor=16),
+        train_steps=steps,
+        checkpoint_every=2,
+        keep=2,
+        log_every=2,
+        compile_cache="",
+    )
+    return Trainer(**(fields | overrides))
+
+
+def main(arguments: list[str]) -> None:
+    from paligax.training import train
+
+    parser = argparse.ArgumentParser()
+    parser.add_argument("directory")
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--pause", type=float, default=0.0)
+    parser.add_argument("--config", default="run = 'toy'\n")
+    parser.add_argument("--width", type=int, default=16)
+    parser.add_argument("--cache", default="")
+    parser.add_argument("--file_limit", type=int, default=0, help="bytes a file may have, as if the disk were full")
+    chosen = parser.parse_args(arguments)
+    if chosen.file_limit:
+        import resource
+        import signal
+
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (chosen.file_limit, chosen.file_limit))
+    job = trainer(
+        chosen.steps, model=pali(width=chosen.width), data=Data(pause=chosen.pause), compile_cache=chosen.cache
+    )
+    state = train(job, pathlib.Path(chosen.directory), chosen.config)
+    print(f"final step {int(state.step)}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
