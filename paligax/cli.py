@@ -111,7 +111,13 @@ def data_inspect(arguments: argparse.Namespace) -> None:
 
     stream = dataclasses.replace(data, batch_size=arguments.num).stream()
     batch = next(stream.batches()).batch
-    samples = contact_sheet.samples_of(batch, stream.task_names, data.vocabulary)
+    if "labels" in data.feature_lengths:
+        samples = [
+            contact_sheet.Sample(stream.task_names[task], "labels", ", ".join(map(str, labels.nonzero()[0])), image)
+            for task, labels, image in zip(batch.task, batch.labels, batch.image, strict=True)
+        ]
+    else:
+        samples = contact_sheet.samples_of(batch, stream.task_names, data.vocabulary)
     credit = pathlib.Path(data.data_dir or "", "ATTRIBUTION")
     attribution = credit.read_text("utf-8") if credit.is_file() else ""
     for path in contact_sheet.write_contact_sheet(

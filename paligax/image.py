@@ -29,9 +29,12 @@ def size(data: bytes) -> tuple[int, int]:
         marker = data[position + 1]
         if marker in _START_OF_FRAME:
             return struct.unpack(">HH", data[position + 5 : position + 9])
-        # 0xFF may be repeated as filling; the markers without a segment have no length behind them
-        alone = marker == 0x01 or 0xD0 <= marker <= 0xD8
-        position += 1 if marker == 0xFF else 2 if alone else 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+        if marker == 0xFF:  # filling
+            position += 1
+        elif marker == 0x01 or 0xD0 <= marker <= 0xD8:  # no segment behind it
+            position += 2
+        else:
+            position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
     return 0, 0
 
 
@@ -53,7 +56,7 @@ def problem(data: bytes, decode_it: bool = True) -> str:
 
 
 def decode(data: bytes) -> np.ndarray:
-    """JPEG or PNG bytes → uint8[H, W, 3]. Raises ValueError or OSError where they are broken, cut short or too large."""
+    """JPEG or PNG bytes → uint8[H, W, 3]. Raises ValueError or OSError where they are broken, cut or too large."""
     from PIL import Image
 
     if reason := problem(data, decode_it=False):
@@ -93,7 +96,7 @@ def resize(image: np.ndarray, resolution: int) -> np.ndarray:
 
 
 def _padded(floats: int) -> int:
-    """Row length, in floats, of an odd number of 64-byte cache lines: an even one makes columns collide in the cache."""
+    """Row length, in floats, of an odd number of 64-byte cache lines: with an even one columns collide in the cache."""
     lines = -(-floats // 16)
     return 16 * (lines + 1 - lines % 2)
 

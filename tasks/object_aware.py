@@ -6,11 +6,11 @@ import numpy as np
 import seqio
 
 from paligax import metrics
-from paligax.data import Data, text
+from paligax.data import Data
 from paligax.data.records import skip_if
 from paligax.data.runtime import tf
 from tasks.objects import Classes, absent, present
-from tasks.parts import Example, Lengths, add_task, draw, finish, random_order, shuffled, text_of
+from tasks.parts import Example, Lengths, add_task, between, dice, finish, random_order, shuffled, text_of
 
 FORMS = ("list", "one", "all", "which")
 _BEFORE = (
@@ -82,19 +82,19 @@ def object_question(classes: Classes, rates: np.ndarray, max_objects: int, lengt
     def step(example: Example) -> Example:
         here = present(example)
         gone = absent(example, here, classes, max_objects)
-        form = draw_form(example, shares)
+        form_die, yes_die, size_die, wrong_die, some_die, others_die = dice(example, "question", 6)
+        form = tf.reduce_sum(tf.cast(form_die >= shares, tf.int32))
         is_list, is_one, is_which = form == 0, form == 1, form == 3
-        yes = draw(example, "answer", 0, 2) == 1
+        yes = yes_die < 0.5
 
-        # How many present and how many absent objects the question names.
-        size = draw(example, "size", tf.minimum(2, tf.size(here)), tf.minimum(tf.size(here), max_objects) + 1)
-        size = tf.where(is_one, 1, size)  # of "one" and "all", whose number must not give the answer away
-        wrong = draw(example, "wrong", 1, tf.minimum(size, tf.size(gone)) + 1)
-        right = tf.where(yes, size, size - wrong)
-        some = draw(example, "some", 1, tf.minimum(tf.size(here), max_objects - 1) + 1)  # of "which"
-        others = draw(example, "others", 1, tf.minimum(tf.size(gone), max_objects - some) + 1)
-        right = tf.where(is_which, some, right)
-        wrong = tf.where(is_which, others, size - right)
+        # How many present and how many absent objects the question names. "one" and "all" draw their size first, from
+        # what the record has, so that it does not give the answer away; "which" draws both numbers.
+        most = tf.minimum(tf.size(here), max_objects)
+        size = tf.where(is_one, 1, between(size_die, tf.minimum(2, most), most))
+        wrong = tf.where(yes, 0, between(wrong_die, 1, tf.minimum(size, tf.size(gone))))
+        some = between(some_die, 1, tf.minimum(most, max_objects - 1))
+        others = between(others_die, 1, tf.minimum(tf.size(gone), max_objects - some))
+        right, wrong = tf.where(is_which, some, size - wrong), tf.where(is_which, others, wrong)
 
         chosen = shuffled(example, "present", here)[:right]
         named = tf.concat([chosen, gone[:wrong]], axis=0)
@@ -116,11 +116,6 @@ def object_question(classes: Classes, rates: np.ndarray, max_objects: int, lengt
         return skip_if(example, (tf.size(gone) == 0) & ~is_list, "no absent classes")
 
     return step
-
-
-def draw_form(example: Example, shares: np.ndarray) -> tf.Tensor:
-    """int32 scalar: index into FORMS; shares are the first three cumulative rates."""
-    return tf.reduce_sum(tf.cast(text.random_uniform(text.fold(example["seed"], "form")) >= shares, tf.int32))
 
 
 def join(labels: tf.Tensor) -> tf.Tensor:

@@ -1,6 +1,9 @@
 """Which objects are in an image and which are not: what object-aware VQA and detection choose from."""
 
+import functools
 from collections.abc import Sequence
+
+import numpy as np
 
 from paligax.data import text
 from paligax.data.runtime import tf
@@ -40,9 +43,31 @@ class Classes:
         return tf.gather(tf.constant(self.names), tf.math.top_k(scores, tf.minimum(count, len(self.names))).indices)
 
     def multi_hot(self, labels: tf.Tensor) -> tf.Tensor:
-        """string[n] → float32[C]: 1 for the classes among the labels; labels that are no class count for nothing."""
-        hits = tf.equal(tf.constant(self.names)[:, None], labels[None, :])
-        return tf.cast(tf.reduce_any(hits, axis=1), tf.float32)
+        """string[n] → float32[C]: 1 for the classes among the labels; labels that are no class count for nothing.
+
+        A label is looked up by its hash among the classes' sorted ones: with thousands of classes, comparing strings
+        would cost more than decoding the image.
+        """
+        order, hashes = self._sorted_hashes
+        wanted = _hash(labels)
+        place = tf.minimum(tf.searchsorted(hashes, wanted), len(self) - 1)
+        found = tf.boolean_mask(tf.gather(order, place), tf.gather(hashes, place) == wanted)
+        hits = tf.scatter_nd(found[:, None], tf.ones_like(found, tf.float32), (len(self),))
+        return tf.minimum(hits, 1.0)
+
+    @functools.cached_property
+    def _sorted_hashes(self) -> tuple[np.ndarray, np.ndarray]:
+        """int32[C], int64[C]: the classes in the order of their hashes, and the hashes."""
+        with tf.init_scope():
+            hashes = _hash(tf.constant(self.names)).numpy()
+        order = np.argsort(hashes)
+        if len(np.unique(hashes)) < len(hashes):
+            raise ValueError("Two class names have one hash; rename one of them.")
+        return order.astype(np.int32), hashes[order]
+
+
+def _hash(names: tf.Tensor) -> tf.Tensor:
+    return tf.strings.to_hash_bucket_fast(names, 2**63 - 1)
 
 
 def present(example: Example) -> tf.Tensor:

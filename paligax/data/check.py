@@ -45,18 +45,20 @@ def trace(task: seqio.Task, feature_lengths: Mapping[str, int], for_evaluation: 
       ValueError: naming both, where a preprocessor fails or features come out wrong.
     """
     convert = features.converter(feature_lengths)
+    autograph = tf.__internal__.autograph.control_status_ctx()  # as tf.data does it: from outside the function
     steps: list[tuple[str, int]] = []  # (preprocessor, number of operations when it was done)
 
     def row(record: tf.Tensor, item: tf.Tensor, seed: tf.Tensor) -> Row:
         graph = tf.compat.v1.get_default_graph()
-        given = {"record": record, "item": item, "seed": seed}
+        given = {"record": record, "item": item, "seed": seed, "skip": tf.constant(""), "id": tf.constant("")}
+        only = example.OneExample(given, {}, autograph)
 
         def done(name: str, failed: bool) -> None:
             steps.append((name, len(graph.get_operations())))
             if failed:
                 _scan(task, graph, steps)
 
-        one = example.preprocess(task, given, feature_lengths, done)
+        one = example.preprocess(task, only, feature_lengths, done)
         _scan(task, graph, steps)
         converted = convert(one.map(lambda e: _with_image(e, feature_lengths["image"])), feature_lengths).element
         result = {name: _shaped(task, name, converted[name], feature_lengths) for name in convert.MODEL_FEATURES}
@@ -73,8 +75,9 @@ def require_usable(task: seqio.Task, reasons: list[str]) -> None:
     """Raises ValueError where every record tried gave a reason ("" = usable) why it cannot be used."""
     if reasons and all(reasons):
         raise ValueError(
-            f"Task {task.name!r}: none of {len(reasons)} records tried could be used: {'; '.join(sorted(set(reasons)))}. "
-            f"Either its preprocessors do not fit the records of {task.source}, or the records are damaged."
+            f"Task {task.name!r}: none of {len(reasons)} records tried could be used "
+            f"({'; '.join(sorted(set(reasons)))}). Either its preprocessors do not fit the records of {task.source}, "
+            "or the records are damaged."
         )
 
 
@@ -86,15 +89,13 @@ def _with_image(fields: Row, resolution: int) -> Row:
 
 
 def _shaped(task: seqio.Task, name: str, value: tf.Tensor, feature_lengths: Mapping[str, int]) -> tf.Tensor:
-    px = feature_lengths["image"]
-    shapes = {"image": (px, px, 3), "image_mask": (), **{key: (n,) for key, n in feature_lengths.items() if key != "image"}}
-    shapes["weights"] = (feature_lengths["targets"],) if "targets" in feature_lengths else ()
-    if not value.shape.is_compatible_with(shapes[name]):
+    expected = getattr(features.abstract_batch(feature_lengths, 1), name).shape[1:]
+    if not value.shape.is_compatible_with(expected):
         raise ValueError(
-            f"Task {task.name!r}: feature {name!r} comes out in shape {value.shape}, expected {shapes[name]} "
+            f"Task {task.name!r}: feature {name!r} comes out in shape {value.shape}, expected {expected} "
             f"(feature_lengths {dict(feature_lengths)})."
         )
-    return tf.ensure_shape(value, shapes[name])
+    return tf.ensure_shape(value, expected)
 
 
 # ------------------------------------------------------------------------------------------------- operations

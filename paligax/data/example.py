@@ -1,9 +1,9 @@
 """One example through one task, as one graph.
 
-The stream runs every record through its task alone. It does so by handing the task's preprocessors, unchanged, a stand-in
-for a dataset of one example: ``map`` applies the function at once, so that the whole task becomes a single traced
-function without a tf.data pipeline inside (which would cost more than a small image does). Everything else that a
-dataset can do (filter, shuffle, repeat, zip with random seeds, …) makes the example at a position depend on other
+The stream runs every record through its task alone. It does so by handing the task's preprocessors, unchanged, a
+stand-in for a dataset of one example: ``map`` applies the function at once, so that the whole task becomes a single
+traced function without a tf.data pipeline inside (which would cost more than a small image does). Everything else that
+a dataset can do (filter, shuffle, repeat, zip with random seeds, …) makes the example at a position depend on other
 examples; the stand-in refuses it, and the check names task and preprocessor.
 """
 
@@ -79,13 +79,13 @@ def _tensor(value: Any) -> Any:
 
 
 def preprocess(
-    task: seqio.Task, example: Mapping[str, tf.Tensor], feature_lengths: Mapping[str, int], on_step: Callable[[str, bool], None]
+    task: seqio.Task, example: OneExample, feature_lengths: Mapping[str, int], on_step: Callable[[str, bool], None]
 ) -> OneExample:
     """Runs one example through the task's preprocessors and trimming, inside a graph that is being traced.
 
     Args:
       task: an ordinary seqio task.
-      example: ``record`` string, ``item`` int64, ``seed`` int32[2].
+      example: what the task's source yields: ``record`` string, ``item`` int64, ``seed`` int32[2].
       feature_lengths: passed to preprocessors as ``sequence_length``.
       on_step: called with each preprocessor's name when it has been applied, and whether it failed.
 
@@ -93,8 +93,7 @@ def preprocess(
       Refused: naming task and preprocessor, where one does what a stream cannot.
       ValueError: naming both, where one fails; or where an output feature is missing or of another type.
     """
-    context = tf.__internal__.autograph.control_status_ctx()
-    dataset = OneExample(example, {"skip": tf.constant(""), "id": tf.constant("")}, context)
+    dataset = example
     for preprocessor in task.preprocessors:
         if isinstance(preprocessor, seqio.CacheDatasetPlaceholder):
             continue
@@ -113,13 +112,14 @@ def preprocess(
             if OneExample.__name__ in str(error):
                 raise Refused(
                     f"{where} hands the examples to tf.data itself, as seqio.map_over_dataset(num_seeds=…) and "
-                    "Dataset.zip do: what is joined there depends on the position a run started at. Random choices take "
-                    'the field "seed" of the example (paligax.data.text.fold).'
+                    "Dataset.zip do: what is joined there depends on the position a run started at. Random choices "
+                    'take the field "seed" of the example (paligax.data.text.fold).'
                 ) from error
-            fields = ", ".join(sorted(before))
-            raise ValueError(f"{where} failed: {type(error).__name__}: {error}\nIt was given the fields {fields}.") from error
+            raise ValueError(
+                f"{where} failed: {type(error).__name__}: {error}\nIt was given the fields {', '.join(sorted(before))}."
+            ) from error
         if not isinstance(dataset, OneExample):
-            raise Refused(f"{where} returns a dataset of its own ({type(dataset).__name__}) instead of mapping the given one.")
+            raise Refused(f"{where} returns a {type(dataset).__name__} of its own instead of mapping what it is given.")
         on_step(name, False)
     _require_features(task, dataset)
     return seqio.utils.trim_dataset(dataset, dict(feature_lengths), task.output_features)
@@ -131,7 +131,8 @@ def _require_features(task: seqio.Task, dataset: OneExample) -> None:
         if name not in spec:
             if feature.required:
                 raise ValueError(
-                    f"Task {task.name!r}: its preprocessors leave no feature {name!r}; they leave {', '.join(sorted(spec))}."
+                    f"Task {task.name!r}: its preprocessors leave no feature {name!r}; they leave "
+                    f"{', '.join(sorted(spec))}."
                 )
             continue
         got, shape = spec[name].dtype, spec[name].shape

@@ -195,7 +195,10 @@ def decode(serialized: bytes) -> dict[str, Any]:
 
 
 def check(record: Record) -> str:
-    """Why a record (nested or flat) cannot be used, or "": broken images, uneven groups, boxes outside [0, 1], nothing."""
+    """Why a record (nested or flat) cannot be used, or "".
+
+    "broken image", "not a JPEG or PNG", "image too large", "uneven groups", "bad box", "empty record".
+    """
     flat = flatten(record)
     if flat["image"]:
         problem = image_lib.problem(flat["image"])

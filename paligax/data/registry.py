@@ -50,7 +50,10 @@ def rates(data: Data) -> dict[str, float]:
     chosen = own if data.rates is None else {task: float(rate) for task, rate in data.rates.items()}
     for task in chosen:
         if task not in own:
-            raise ValueError(f"Data.rates names {task!r}, which is no task of {name!r}{_near(task, own)} Its tasks: {', '.join(own)}.")
+            raise ValueError(
+                f"Data.rates names {task!r}, which is no task of {name!r}{_near(task, own)} "
+                f"Its tasks: {', '.join(own)}."
+            )
     return dict(sorted(chosen.items()))
 
 

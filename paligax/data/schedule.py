@@ -52,7 +52,9 @@ class Order:
         """task int64[n], k int64[n] → index entries int64[n]."""
         sizes = self._sizes[task]
         epoch, inside = k // sizes, k % sizes
-        return permute(inside, sizes, mix(self._order_keys[task] + epoch.astype(np.uint64))) if self._shuffle else inside
+        if not self._shuffle:
+            return inside
+        return permute(inside, sizes, mix(self._order_keys[task] + epoch.astype(np.uint64)))
 
     def seeds(self, task: np.ndarray, k: np.ndarray) -> np.ndarray:
         """task int64[n], k int64[n] → int32[n, 2]: the examples' seeds, for stateless random ops."""
@@ -68,13 +70,14 @@ def permute(k: np.ndarray, sizes: np.ndarray, keys: np.ndarray) -> np.ndarray:
     bits = np.frexp(np.maximum(sizes - 1, 1).astype(np.float64))[1].astype(np.uint64)  # bit length
     half = (bits + np.uint64(1)) // np.uint64(2)
     low = (np.uint64(1) << half) - np.uint64(1)
+    rounds = mix(mix(np.arange(_ROUNDS, dtype=np.uint64)) ^ keys[:, None])  # [n, rounds]
     result = np.array(k, np.uint64)
     walking = np.arange(len(result))
     while len(walking):
-        h, mask, own = half[walking], low[walking], keys[walking]
+        h, mask, own = half[walking], low[walking], rounds[walking]
         left, right = result[walking] >> h, result[walking] & mask
         for number in range(_ROUNDS):
-            left, right = right, left ^ (mix(right ^ (own + np.uint64(number))) & mask)
+            left, right = right, left ^ (mix(right ^ own[:, number]) & mask)
         result[walking] = (left << h) | right
         walking = walking[result[walking] >= sizes[walking].astype(np.uint64)]
     return result.astype(np.int64)

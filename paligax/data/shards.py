@@ -32,12 +32,12 @@ _READER_OPTIONS = "readahead_buffer_size:0"
 
 
 def write_shards(directory: str, split: str, serialized: Iterable[bytes], num_shards: int = 1, name: str = "records"):
-    """Writes serialized records round-robin into ``num_shards`` shards. Call ``write_manifest`` after the last split."""
+    """Writes serialized records round-robin into ``num_shards`` shards; ``write_manifest`` comes after all splits."""
     from array_record.python import array_record_module
 
     tf.io.gfile.makedirs(directory)
-    paths = [os.path.join(directory, f"{name}-{split}.array_record-{i:05}-of-{num_shards:05}") for i in range(num_shards)]
-    writers = [array_record_module.ArrayRecordWriter(path, _WRITER_OPTIONS) for path in paths]
+    files = [f"{name}-{split}.array_record-{i:05}-of-{num_shards:05}" for i in range(num_shards)]
+    writers = [array_record_module.ArrayRecordWriter(os.path.join(directory, f), _WRITER_OPTIONS) for f in files]
     for i, record in enumerate(serialized):
         writers[i % num_shards].write(record)
     for writer in writers:
@@ -50,26 +50,23 @@ def write_manifest(directory: str) -> str:
     Works on any directory of ArrayRecord shards with this schema, tfds builders' included. Raises FileNotFoundError
     where there are none, or where a split's shards are not complete.
     """
-    splits: dict[str, dict[int, str]] = {}
-    for file in sorted(tf.io.gfile.listdir(directory) if tf.io.gfile.isdir(directory) else []):
-        if match := _SHARD.match(file):
-            splits.setdefault(match["split"], {})[int(match["index"])] = file
-            missing = set(range(int(match["count"]))) - splits[match["split"]].keys()
-            splits[match["split"]].setdefault(-1, match["count"])
-            del missing
-    if not splits:
+    found = [match for file in _listing(directory) if (match := _SHARD.match(file))]
+    if not found:
         raise FileNotFoundError(
             f"No ArrayRecord shards in {directory!r}: expected files named NAME-SPLIT.array_record-00000-of-00008."
         )
     manifest: dict[str, Any] = {"schema": SCHEMA_VERSION, "splits": {}}
     tf.io.gfile.makedirs(os.path.join(directory, "manifest"))
-    for split, files in splits.items():
-        count = int(files.pop(-1))
-        for index in range(count):
+    for split in dict.fromkeys(match["split"] for match in found):
+        files = {int(match["index"]): match for match in found if match["split"] == split}
+        first = files[min(files)]
+        for index in range(int(first["count"])):
             if index not in files:
-                example = files[min(files)]
-                raise FileNotFoundError(f"Shard {index} of {count} of split {split!r} is missing beside {example!r}.")
-        manifest["splits"][split] = _count_split(directory, split, [files[i] for i in range(count)])
+                raise FileNotFoundError(
+                    f"Split {split!r} is not complete: shard {index} of {int(first['count'])} is missing beside "
+                    f"{first.string!r} in {directory!r}."
+                )
+        manifest["splits"][split] = _count_split(directory, split, [files[i].string for i in sorted(files)])
     path = os.path.join(directory, "manifest.json")
     with tf.io.gfile.GFile(path, "w") as f:
         f.write(json.dumps(manifest, indent=1))
@@ -99,6 +96,10 @@ def _count_split(directory: str, split: str, files: Sequence[str]) -> dict[str, 
     return {"shards": shards, "items": {kind: int(sum(counts[kind])) for kind in counts}}
 
 
+def _listing(directory: str) -> list[str]:
+    return sorted(tf.io.gfile.listdir(directory)) if tf.io.gfile.isdir(directory) else []
+
+
 @dataclasses.dataclass(frozen=True)
 class Split:
     """One split of a data directory, as its manifest describes it."""
@@ -126,7 +127,7 @@ class Split:
 
     def require_shards(self) -> None:
         """Raises FileNotFoundError that names the first shard which isn't there (one listing, nothing opened)."""
-        there = set(tf.io.gfile.listdir(self.directory))
+        there = set(_listing(self.directory))
         for shard in self.description["shards"]:
             if shard["path"] not in there:
                 raise _missing(os.path.join(self.directory, shard["path"]))
@@ -146,7 +147,7 @@ def read_manifest(directory: str) -> dict[str, Split]:
     with tf.io.gfile.GFile(path) as f:
         manifest = json.load(f)
     if manifest.get("schema") != SCHEMA_VERSION:
-        raise ValueError(f"{path} has schema {manifest.get('schema')}, this code reads {SCHEMA_VERSION}: write it again.")
+        raise ValueError(f"{path} has schema {manifest.get('schema')}; expected {SCHEMA_VERSION}. Write it anew.")
     return {name: Split(directory, name, description) for name, description in manifest["splits"].items()}
 
 
@@ -201,7 +202,7 @@ class Entries:
 
 
 class Readers:
-    """Reads records of splits by number; keeps at most ``capacity`` shards open, the least recently used closed first."""
+    """Reads records by number; keeps at most ``capacity`` shards open and closes the least recently used first."""
 
     def __init__(self, capacity: int = 64):
         self._capacity = capacity

@@ -46,7 +46,7 @@ class RecordSource(seqio.DataSource):
         """Raises ValueError with the nearest known name where the data set has no such split."""
         return _find(self._manifest, name, self.directory)
 
-    @functools.lru_cache(maxsize=None)  # noqa: B019  (sources live as long as the registry)
+    @functools.cache  # noqa: B019  (sources live as long as the registry)
     def entries(self, split: str) -> shards.Entries:
         """The index: its length is an epoch, ``locate`` turns entries into (record, item)."""
         return shards.Entries(self.split(split), self.items)
@@ -60,7 +60,8 @@ class RecordSource(seqio.DataSource):
     def get_dataset(self, split="train", shuffle=False, seed=None, shard_info=None, **unused) -> tf.data.Dataset:
         """Every index entry once, in order, as seqio's own tools expect it. The stream does not come this way."""
         del shuffle, unused
-        entries = np.arange(shard_info.index if shard_info else 0, len(self.entries(split)), shard_info.num_shards if shard_info else 1)
+        first, stride = (shard_info.index, shard_info.num_shards) if shard_info else (0, 1)
+        entries = np.arange(first, len(self.entries(split)), stride)
         readers = shards.Readers()
 
         def generate():

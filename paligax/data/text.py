@@ -12,7 +12,7 @@ from paligax.data.runtime import tf
 # ---------------------------------------------------------------------------------------------------- vocabularies
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def seqio_vocabulary(vocabulary: vocabulary_lib.Vocabulary) -> seqio.Vocabulary:
     """The seqio vocabulary that gives the same ids as a paligax one, in graphs and on the host."""
     if isinstance(vocabulary, vocabulary_lib.ByteVocabulary):
@@ -34,7 +34,7 @@ class _SentencePiece(seqio.SentencePieceVocabulary):
     def _encode(self, s):
         return self._vocabulary.encode(s)
 
-    def _decode(self, ids):
+    def decode(self, ids):
         return self._vocabulary.decode(ids)
 
     def _encode_tf(self, s):
@@ -51,7 +51,7 @@ class _Bytes(seqio.ByteVocabulary):
     def _encode(self, s):
         return self._vocabulary.encode(s)
 
-    def _decode(self, ids):
+    def decode(self, ids):
         return self._vocabulary.decode(ids)
 
     def _encode_tf(self, s):
@@ -60,8 +60,8 @@ class _Bytes(seqio.ByteVocabulary):
         parts = tf.strings.split(marked, "\ue0ff")  # text, number, text, number, …, text
         is_sentinel = tf.range(tf.size(parts)) % 2 == 1
         number = tf.strings.to_number(tf.boolean_mask(parts, is_sentinel), tf.int32)
-        octets = tf.strings.bytes_split(tf.where(is_sentinel, "\xff"[:1], parts))
-        values = tf.cast(tf.io.decode_raw(octets.flat_values, tf.uint8)[:, 0], tf.int32) + 3
+        octets = tf.strings.bytes_split(tf.where(is_sentinel, b"\xff", parts))
+        values = tf.cast(tf.reshape(tf.io.decode_raw(octets.flat_values, tf.uint8), [-1]), tf.int32) + 3
         of_part = tf.boolean_mask(octets.row_starts(), is_sentinel)
         return tf.tensor_scatter_nd_update(values, of_part[:, None], self.vocab_size - 1 - number)
 

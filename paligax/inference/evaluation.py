@@ -6,6 +6,7 @@ gathered. One compiled program serves all tasks and the control.
 
 import dataclasses
 import itertools
+import pathlib
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ import jax
 import numpy as np
 
 from paligax.inference import blind, placement, predictors, scoring, shown
-from paligax.inference.held_out import BLIND, HeldOut, Results, print_examples, print_table
+from paligax.inference.held_out import BLIND, HeldOut, Results, print_examples, print_table, print_task
 from paligax.metrics import LOWER_IS_BETTER
 from paligax.training.evaluation import Evaluation
 
@@ -34,7 +35,7 @@ class Evaluator(Evaluation):
       blind: whether each image task is asked again with the images exchanged.
       num_shown: how many examples of each task are kept to be shown, and how many of the lowest scores.
       seed: of the exchange and of what is shown.
-      class_names: of a classifier's outputs, for people.
+      class_names: of a classifier's outputs, for people; or the path of a file with one a line.
       label_groups: group → regular expression of class names; each class belongs to the first group that matches.
     """
 
@@ -47,7 +48,7 @@ class Evaluator(Evaluation):
     blind: bool = True
     num_shown: int = 6
     seed: int = 0
-    class_names: tuple[str, ...] = ()
+    class_names: tuple[str, ...] | str = ()
     label_groups: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def evaluate(self, step: int, module: Any, params: Any) -> Results:
@@ -84,13 +85,14 @@ class Evaluator(Evaluation):
             found.examples[task.name] = examples
             found.counts[task.name] = len(answers)
             found.seconds[task.name] = time.monotonic() - start
+            if jax.process_index() == 0:
+                print_task(task.name, found.results[task.name], found.counts[task.name], found.seconds[task.name])
         return found
 
     def _predictor(self, module: Any, data: Any) -> predictors.Predictor:
         if "labels" in data.feature_lengths:
-            return predictors.LabelPredictor(
-                module, self.class_names, group_classes(self.class_names, self.label_groups)
-            )
+            names = read_names(self.class_names)
+            return predictors.LabelPredictor(module, names, group_classes(names, self.label_groups))
         return predictors.TextPredictor(module, data.vocabulary, data.feature_lengths["targets"])
 
     def _ask(
@@ -99,7 +101,7 @@ class Evaluator(Evaluation):
         """All examples of a task: their answers in order, and those to be shown."""
         rng = np.random.default_rng([self.seed, where.shard_index])
         answers: list[scoring.Answer] = []
-        gallery = scoring.Gallery(self.num_shown, self.seed)
+        gallery = scoring.Gallery(self.num_shown, f"{self.seed}/{task.name}")
         batches = data.evaluation(task.name, self.num_examples, where.shard_index, where.num_shards)
         for number, (before, batch, after) in enumerate(neighbours(batches)):
             usable = usable_rows(batch)
@@ -120,7 +122,7 @@ class Evaluator(Evaluation):
         answers = scoring.in_order(placement.gather(answers))
         if not answers:
             raise ValueError(f"Task {task.name!r} has no usable example in split {data.split!r}.")
-        everyone = scoring.Gallery(self.num_shown, self.seed)
+        everyone = scoring.Gallery(self.num_shown, f"{self.seed}/{task.name}")
         everyone.offer(placement.gather(gallery.candidates()))
         return answers, everyone.chosen()
 
@@ -213,6 +215,16 @@ def exchanged_images(before: Any, batch: Any, after: Any, rng: np.random.Generat
         lender, lent = pool[chosen[row]]
         image[row] = lender.batch.image[lent]
     return image, chosen >= 0
+
+
+def read_names(names: Sequence[str] | str) -> tuple[str, ...]:
+    """The names themselves, or those of a file with one a line; FileNotFoundError where there is no such file."""
+    if not isinstance(names, str):
+        return tuple(names)
+    file = pathlib.Path(names)
+    if not file.is_file():
+        raise FileNotFoundError(f"No file {names!r}: Evaluator.class_names wants names, or a file with one a line.")
+    return tuple(line for line in file.read_text(encoding="utf-8").splitlines() if line)
 
 
 def group_classes(class_names: Sequence[str], groups: Mapping[str, str]) -> dict[str, list[int]]:

@@ -87,6 +87,17 @@ def print_examples(found: HeldOut, title: str, each: int = 2) -> None:
             asked = f"{example.prompt}  " if example.prompt else ""
             line = Text(f"  {task}  ", style="cyan")
             line.append(asked, style="dim")
-            line.append(f"→ {example.prediction or '(empty)'}", style="bold")
-            line.append(f"   (right: {example.target})", style="dim")
+            line.append(f"→ {_short(example.prediction) or '(empty)'}", style="bold")
+            line.append(f"   (right: {_short(example.target)})", style="dim")
             console.print(line, soft_wrap=True)
+
+
+def print_task(task: str, metrics: Mapping[str, float], count: int, seconds: float) -> None:
+    """Prints a line on one task, as soon as it is done."""
+    headline = next(iter(metrics))
+    control = f" (blind {metrics[BLIND]:.3f})" if BLIND in metrics else ""
+    print(f"  {task}: {headline} {metrics[headline]:.3f}{control}, {count:,} examples in {seconds:.1f} s", flush=True)
+
+
+def _short(text: str, length: int = 100) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"

@@ -32,7 +32,7 @@ class Loaded:
       params: its parameters, nested dict of jax arrays.
       vocabulary: text ↔ ids; None with a classifier.
       feature_lengths: ``{"image": px, "inputs": L, "targets": T}``, as trained.
-      description: what paligax.json says (metrics, data, prompts, …); empty where a checkpoint was opened.
+      description: what paligax.json says (metrics, data, prompts, …); of a checkpoint: {"data": …} from its configuration.
     """
 
     module: Any
@@ -199,14 +199,13 @@ def _load_checkpoint(path: pathlib.Path) -> Loaded:
             f"{str(path)!r} is neither an export (it has no {export.DESCRIPTION}) nor a run with checkpoints: {error}"
         ) from error
     module = models.build(architecture)
-    vocabulary = (
-        vocabulary_lib.from_dict(described) if "vision" in architecture and "language" in architecture else None
-    )
-    lengths = _configured_lengths(config, path)
     # The checkpoint's own grid of positions says what resolution it was trained at.
     patches = params["vision"]["pos_embedding"].shape[1]
-    lengths["image"] = math.isqrt(patches) * module.vision.patch_size
-    return _assemble(module, params, vocabulary, lengths, {}, str(path))
+    lengths = {"image": math.isqrt(patches) * module.vision.patch_size}
+    if "num_classes" in architecture:
+        return _assemble(module, params, None, lengths | {"labels": module.num_classes}, _stated(config), str(path))
+    lengths = _configured_lengths(config, path) | lengths
+    return _assemble(module, params, vocabulary_lib.from_dict(described), lengths, _stated(config), str(path))
 
 
 def _configured_lengths(config: str, path: pathlib.Path) -> dict[str, int]:
@@ -219,3 +218,10 @@ def _configured_lengths(config: str, path: pathlib.Path) -> dict[str, int]:
     raise ValueError(
         f"The configuration of {str(path)!r} states no feature lengths: `paligax export` it, and open that."
     )
+
+
+def _stated(config: str) -> dict[str, Any]:
+    """What a resolved gin text says of the training data, as an export's description has it."""
+    macros = {"mixture": "MIXTURE_OR_TASK_NAME", "batch size": "BATCH_SIZE", "steps": "TRAIN_STEPS", "seed": "SEED"}
+    found = {name: re.search(rf"^{macro} = (.+)$", config, re.MULTILINE) for name, macro in macros.items()}
+    return {"data": {name: match.group(1).strip("'\"") for name, match in found.items() if match}}

@@ -75,7 +75,7 @@ class Gallery:
       seed: of the chance.
     """
 
-    def __init__(self, num_shown: int, seed: int):
+    def __init__(self, num_shown: int, seed: str):
         self._num_shown, self._seed = num_shown, seed
         self._candidates: dict[int, Shown] = {}
 

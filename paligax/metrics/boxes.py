@@ -105,21 +105,27 @@ def _matches(overlap: np.ndarray, threshold: float) -> np.ndarray:
     return hit
 
 
-def _class_precision(truths: Sequence[np.ndarray], found: Sequence[tuple], threshold: float) -> float:
-    """COCO's interpolated average precision of one class. found: (boxes, scores) of each image."""
-    hits, scores = [], []
-    for truth, (boxes, score) in zip(truths, found, strict=True):
-        order = np.argsort(-score, kind="stable")
-        hits.append(_matches(iou(boxes[order], truth), threshold))
-        scores.append(score[order])
-    hit = np.concatenate(hits)[np.argsort(-np.concatenate(scores), kind="stable")]
-    if not hit.size:
-        return 0.0
-    recall = hit.cumsum() / sum(len(t) for t in truths)
-    precision = hit.cumsum() / np.arange(1, len(hit) + 1)
-    precision = np.maximum.accumulate(precision[::-1])[::-1]
-    at = np.searchsorted(recall, _RECALLS, side="left")
-    return float(np.where(at < len(precision), precision[np.minimum(at, len(precision) - 1)], 0.0).mean())
+def _class_precision(images: Iterable[tuple], thresholds: Sequence[float]) -> list[float]:
+    """COCO's interpolated average precision of one class at each threshold; images: (true boxes, boxes, scores)."""
+    overlaps, scores, total = [], [np.zeros(0)], 0
+    for truth, boxes, score in images:
+        total += len(truth)
+        if len(boxes):
+            order = np.argsort(-score, kind="stable")
+            overlaps.append(iou(boxes[order], truth))
+            scores.append(score[order])
+    if not overlaps:
+        return [0.0] * len(thresholds)
+    ranked = np.argsort(-np.concatenate(scores), kind="stable")
+    averages = []
+    for threshold in thresholds:
+        hit = np.concatenate([_matches(overlap, threshold) for overlap in overlaps])[ranked]
+        recall = hit.cumsum() / total
+        precision = hit.cumsum() / np.arange(1, len(hit) + 1)
+        precision = np.maximum.accumulate(precision[::-1])[::-1]
+        at = np.searchsorted(recall, _RECALLS, side="left")
+        averages.append(np.where(at < len(precision), precision[np.minimum(at, len(precision) - 1)], 0.0).mean())
+    return averages
 
 
 def average_precision(
@@ -141,10 +147,9 @@ def average_precision(
         return np.full(len(thresholds), np.nan)
     table = []
     for name in classes:
-        truths = [t.boxes[labels == name] for t, labels in zip(targets, true_labels, strict=True)]
-        found = [
-            (p.boxes[labels == name], s[labels == name])
-            for p, labels, s in zip(predictions, found_labels, scores, strict=True)
-        ]
-        table.append([_class_precision(truths, found, threshold) for threshold in thresholds])
+        images = (
+            (t.boxes[true == name], p.boxes[found == name], score[found == name])
+            for t, true, p, found, score in zip(targets, true_labels, predictions, found_labels, scores, strict=True)
+        )
+        table.append(_class_precision(images, thresholds))
     return np.mean(table, axis=0)

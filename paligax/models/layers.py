@@ -46,6 +46,7 @@ class Projection(nn.Module):
       num_inputs: how many of the last axes are contracted.
       use_bias: whether an offset is added.
       kernel_init: initializer of the kernel; fan-in truncated normal by default.
+      bias_init: initializer of the offset.
       dtype: of the computation; parameters are float32.
     """
 
@@ -54,6 +55,7 @@ class Projection(nn.Module):
     num_inputs: int = 1
     use_bias: bool = False
     kernel_init: Callable | None = None
+    bias_init: Callable = nn.initializers.zeros
     dtype: str = "float32"
 
     @nn.compact
@@ -65,7 +67,7 @@ class Projection(nn.Module):
         y = jax.lax.dot_general(x.astype(self.dtype), kernel.astype(self.dtype), (contracted, ((), ())))
         if self.use_bias:
             bias_axes = self.axes[self.num_inputs :]
-            bias = self.param("bias", partitioned(nn.initializers.zeros, bias_axes), self.features)
+            bias = self.param("bias", partitioned(self.bias_init, bias_axes), self.features)
             y += bias.astype(self.dtype)
         return y
 

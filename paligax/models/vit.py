@@ -160,7 +160,10 @@ class AttentionPool(nn.Module):
 
 
 class Classifier(nn.Module):
-    """ViT + attention pool + linear head, for classification pretraining (PaLI section 3.1); the heads start at zero.
+    """ViT + attention pool + linear head, for classification pretraining (PaLI section 3.1).
+
+    Heads start at zero weights and at ``head_bias``, so that the first steps aren't spent on learning that most labels
+    are absent (big_vision's ``init_head_bias``).
 
     Where labels say what stands *where*, a second head classifies every region of a square grid from its tokens, with
     one set of weights: small data sets teach a ViT places this way long before a pooled head alone would.
@@ -170,12 +173,14 @@ class Classifier(nn.Module):
       num_classes: number of labels of the whole image.
       num_region_classes: number of labels of each region; 0 for none.
       grid: regions along each side; divides the number of patches along it.
+      head_bias: every logit at the start.
     """
 
     vision: ViT
     num_classes: int
     num_region_classes: int = 0
     grid: int = 1
+    head_bias: float = -5.0
 
     @nn.compact
     def __call__(self, image: Array) -> Array:
@@ -183,8 +188,9 @@ class Classifier(nn.Module):
         vision = self.vision
         tokens = vision(normalise(image, vision.dtype))
         x = AttentionPool(vision.mlp_dim, vision.num_heads, vision.dtype, name="pool")(tokens)
-        zeros, axes = nn.initializers.zeros, ("embed", "classes")
-        head = Projection((self.num_classes,), axes, use_bias=True, kernel_init=zeros, name="head")
+        at_start = dict(kernel_init=nn.initializers.zeros, bias_init=nn.initializers.constant(self.head_bias))
+        common = dict(axes=("embed", "classes"), use_bias=True, **at_start)
+        head = Projection((self.num_classes,), name="head", **common)
         logits = head(x.astype(jnp.float32))
         if not self.num_region_classes:
             return logits
@@ -193,7 +199,7 @@ class Classifier(nn.Module):
         if side * side != patches or side % grid:
             raise ValueError(f"{patches} patches don't divide into {grid} × {grid} regions; change grid or resolution.")
         cells = tokens.reshape(batch, grid, side // grid, grid, side // grid, width).mean((2, 4))
-        region_head = Projection((self.num_region_classes,), axes, use_bias=True, kernel_init=zeros, name="region_head")
+        region_head = Projection((self.num_region_classes,), name="region_head", **common)
         return jnp.concatenate([logits, region_head(cells.astype(jnp.float32)).reshape(batch, -1)], axis=1)
 
 

@@ -93,13 +93,18 @@ def newest_whole(directory: pathlib.Path, say: Callable[[str], None], under: str
 
 
 def restore_item(directory: pathlib.Path, abstract: Any) -> Any:
+    """Reads one of a step's trees, with the shardings of ``abstract``."""
     import orbax.checkpoint as ocp
 
-    reader = ocp.PyTreeCheckpointHandler()
-    saved = _names(reader.metadata(directory).tree)
-    _compare(_names(abstract), saved, directory)
     args = ocp.args.PyTreeRestore(item=abstract, restore_args=ocp.checkpoint_utils.construct_restore_args(abstract))
-    return reader.restore(directory, args=args)
+    return ocp.PyTreeCheckpointHandler().restore(directory, args=args)
+
+
+def check_fit(directory: pathlib.Path, abstract: Any) -> None:
+    """Raises CheckpointError that lists how one of a step's trees differs from what is expected; reads no array."""
+    import orbax.checkpoint as ocp
+
+    _compare(_names(abstract), _names(ocp.PyTreeCheckpointHandler().metadata(directory).tree), directory)
 
 
 def _names(tree: Any) -> dict[str, Any]:

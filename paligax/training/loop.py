@@ -163,7 +163,8 @@ def _open(
     )
     saved = Checkpoints(directory, trainer.keep, description, say)
     start = saved.newest() or 0
-    if start:
+    if start:  # before minutes go into compiling
+        saved.check_fit(start, program.abstract)
         _check_data(saved.description(start), description, start, accept_change, say)
 
     def place(item: Any) -> tuple[Any, Any]:

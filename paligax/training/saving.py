@@ -83,12 +83,13 @@ class Checkpoints:
     def description(self, step: int) -> Description:
         return Description.read(self.directory / str(step))
 
-    def restore(self, step: int, abstract: State) -> State:
-        """The state saved at a step, with the shardings of ``abstract``.
+    def check_fit(self, step: int, abstract: State) -> None:
+        """Raises CheckpointError that lists what a checkpoint has otherwise than the model and the optimizer."""
+        checkpoints.check_fit(self.directory / str(step) / "params", abstract.params)
+        checkpoints.check_fit(self.directory / str(step) / "optimizer", abstract.optimizer)
 
-        Raises:
-          CheckpointError: listing what the checkpoint has otherwise than the model and the optimizer.
-        """
+    def restore(self, step: int, abstract: State) -> State:
+        """The state saved at a step, with the shardings of ``abstract``, which must fit (:meth:`check_fit`)."""
         directory = self.directory / str(step)
         params = checkpoints.restore_item(directory / "params", abstract.params)
         optimizer = checkpoints.restore_item(directory / "optimizer", abstract.optimizer)

@@ -99,7 +99,8 @@ def build(data_dir: str, **options: int) -> str:
       The directory of the shards and the files beside them, ``data_dir/mini_webli/<config>/<version>``.
     """
     config = MiniWebliConfig(**options)
-    builder = MiniWebli(data_dir=data_dir, config=config)
+    listed = {config.name for config in MiniWebli.BUILDER_CONFIGS}
+    builder = MiniWebli(data_dir=data_dir, config=config.name if config.name in listed else config)
     path = pathlib.Path(str(builder.data_path))
     if (path / "manifest.json").is_file():
         return str(path)

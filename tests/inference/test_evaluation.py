@@ -1,5 +1,4 @@
 import dataclasses
-import sys
 
 import jax
 import numpy as np
@@ -8,9 +7,7 @@ import pytest
 from paligax import models
 from paligax.inference import evaluation, export, shown
 from paligax.inference.evaluation import Evaluator, HeldOut
-
-sys.path.insert(0, __file__.rpartition("/")[0])
-import held_out_data  # noqa: E402
+from tests.inference import held_out_data
 
 ORACLE = held_out_data.Oracle()
 QUESTIONS = sum(1 + i % 3 for i in range(11))
@@ -66,7 +63,7 @@ def test_num_examples_takes_the_first_ones(directory):
     assert len(found.examples["vqa"]) == 1
 
 
-def test_a_real_model_on_all_eight_tasks_with_one_compiled_program(directory, vocabulary):
+def test_a_real_model_on_several_tasks_with_one_compiled_program(directory, vocabulary):
     from paligax.inference import decoding
 
     data = held_out_data.data(directory, batch_size=16)
@@ -79,18 +76,16 @@ def test_a_real_model_on_all_eight_tasks_with_one_compiled_program(directory, vo
         export.expected_params(module, data.feature_lengths),
     )
     before = decoding.greedy_program._cache_size()
-    found = Evaluator(data, num_shown=2).run(module, params)
+    found = Evaluator(data, tasks=("captioning", "detection", "ocr", "span_corruption"), num_shown=2).run(
+        module, params
+    )
     assert decoding.greedy_program._cache_size() == before + 1
     headlines = {task: next(iter(metrics)) for task, metrics in found.results.items()}
     assert headlines == {
         "captioning": "token_f1",
         "detection": "ap50",
-        "object_aware": "exact_match",
         "ocr": "character_error_rate",
         "span_corruption": "token_accuracy",
-        "split_cap": "token_f1",
-        "vqa": "exact_match",
-        "vqg": "exact_match",
     }
     assert {task for task, metrics in found.results.items() if "blind" not in metrics} == {"span_corruption"}
     assert all(isinstance(v, float) for metrics in found.results.values() for v in metrics.values())
@@ -101,16 +96,17 @@ def test_a_real_model_on_all_eight_tasks_with_one_compiled_program(directory, vo
     assert [example.worst for example in found.examples["ocr"]] == [False, False, True, True]
 
 
-def test_a_classifier_is_scored_by_label_set_and_group(directory):
+def test_a_classifier_is_scored_by_label_set_and_group(directory, tmp_path):
     vision = models.ViT(width=16, depth=1, mlp_dim=32, num_heads=2, patch_size=8)
     module = models.Classifier(vision=vision, num_classes=4)
     lengths = {"image": held_out_data.SIDE, "labels": 4}
     params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), export.expected_params(module, lengths))
     params["head"]["bias"] = np.array([1, -1, 2, -2], np.float32)  # says cat and red, whatever it sees
+    (tmp_path / "labels.txt").write_text("".join(f"{name}\n" for name in held_out_data.CLASSES))
     evaluator = Evaluator(
         held_out_data.data(directory, mixture_or_task="classification", feature_lengths=lengths, vocabulary=None),
         num_shown=11,
-        class_names=held_out_data.CLASSES,
+        class_names=str(tmp_path / "labels.txt"),
         label_groups={"colours": "red|blue", "animals": ".*"},
     )
     found = evaluator.run(module, params)
@@ -158,6 +154,8 @@ def test_mistakes_are_told_before_anything_is_decoded(directory):
     data = held_out_data.data(directory)
     with pytest.raises(ValueError, match="did you mean 'vqa'"):
         Evaluator(data, tasks=("vqaa",)).run(ORACLE, ORACLE.params)
+    with pytest.raises(FileNotFoundError, match="a file with one a line"):
+        evaluation.read_names("/nowhere/labels.txt")
     with pytest.raises(ValueError, match="matches none of the 4 class names"):
         evaluation.group_classes(held_out_data.CLASSES, {"birds": "eagle"})
 

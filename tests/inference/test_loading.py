@@ -3,6 +3,7 @@ import shutil
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 
@@ -178,6 +179,7 @@ sys.meta_path.insert(0, Refuse())
 import paligax
 assert "jax" not in sys.modules and "numpy" not in sys.modules
 model = paligax.load({str(directory)!r})
+import jax
 import numpy as np
 print(model.generate([np.zeros((5, 7, 3), np.uint8)], ["Answer in EN: what? <extra_id_0>"]))
 print([name for name in banned if name in sys.modules])
@@ -186,3 +188,53 @@ print([name for name in banned if name in sys.modules])
     assert done.returncode == 0, done.stderr
     answers, imported = done.stdout.splitlines()
     assert answers.startswith("['") and imported == "[]"
+
+
+def checkpoint(directory, module, params, vocabulary, config):
+    from paligax import models
+    from paligax.training.checkpoints import Description
+    from paligax.training.saving import Checkpoints
+    from paligax.training.state import State
+
+    described = {} if vocabulary is None else vocabulary.to_dict()
+    saver = Checkpoints(directory, 1, Description(models.describe(module), described, config, "x", ("vqa",)), print)
+    saver.newest()
+    saver.save(7, State(jax.numpy.int32(7), jax.tree.map(jax.numpy.asarray, params), {"m": jax.numpy.zeros(1)}))
+    saver.finish()
+    saver.close()
+
+
+def test_a_run_can_be_opened_like_its_export_and_exported_from_there(
+    loaded, module, params, vocabulary, lengths, images, tmp_path
+):
+    checkpoint(
+        tmp_path / "run",
+        module,
+        params,
+        vocabulary,
+        f"TASK_FEATURE_LENGTHS = {lengths}\nSEED = 3\nMIXTURE_OR_TASK_NAME = 'mini'\n",
+    )
+    answers = loaded.generate(images, PROMPTS)
+    for place in ("run", "run/checkpoints/7"):
+        opened = paligax.load(tmp_path / place)
+        assert opened.feature_lengths == lengths and opened.vocabulary == vocabulary
+        assert opened.description == {"data": {"mixture": "mini", "seed": "3"}}
+        assert opened.generate(images, PROMPTS) == answers
+    out = export.export(
+        tmp_path / "out", opened.module, opened.params, opened.vocabulary, feature_lengths=opened.feature_lengths
+    )
+    assert paligax.load(out).generate(images, PROMPTS) == answers
+
+
+def test_a_classifier_run_is_opened_and_generates_nothing(tmp_path):
+    from paligax import models
+
+    vision = models.ViT(width=16, depth=1, mlp_dim=32, num_heads=2, patch_size=8)
+    module = models.Classifier(vision=vision, num_classes=3)
+    shapes = export.expected_params(module, {"image": 16})
+    params = jax.tree.map(lambda leaf: np.ones(leaf.shape, np.float32), shapes)
+    checkpoint(tmp_path, module, params, None, "Trainer.seed = 1\n")
+    opened = paligax.load(tmp_path)
+    assert opened.feature_lengths == {"image": 16, "labels": 3} and opened.vocabulary is None
+    with pytest.raises(ValueError, match="Classifier generates no text"):
+        opened.generate(None, ["what?"])

@@ -115,7 +115,21 @@ class Examples:
         ]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
+def make():
+    """make(factory, data, **arguments) → the task, one for all tests that ask for the same."""
+    made = {}
+
+    def make_task(factory, data: Data, **arguments) -> seqio.Task:
+        key = (factory, repr(data), repr(arguments))
+        if key not in made:
+            made[key] = factory(f"test_{factory.__name__}", data, **arguments)
+        return made[key]
+
+    return make_task
+
+
+@pytest.fixture(scope="session")
 def run(image):
     """run(task, data, record, item=0, seeds=1) → Examples; the record gets an image unless it names one."""
     traced = {}

@@ -18,8 +18,8 @@ RECORD = {
 }
 
 
-def test_captioning(data, run):
-    task = captioning("test_captioning", data)
+def test_captioning(data, run, make):
+    task = make(captioning, data)
     examples = run(task, data, RECORD, item=0)
     assert examples.pairs == [("Generate the alt_text in en at 0: <extra_id_0>", "a red cat")]
     assert examples.skips == [""]
@@ -28,8 +28,8 @@ def test_captioning(data, run):
     ]
 
 
-def test_every_alt_text_of_the_language_is_a_right_answer(data, run):
-    task = captioning("test_captioning", data)
+def test_every_alt_text_of_the_language_is_a_right_answer(data, run, make):
+    task = make(captioning, data)
     (references,) = run(task, data, RECORD, item=2).target_values(task)
     assert references == [" a red cat ", "cat on a sofa", "  "]
     (metric,) = task.metric_fns
@@ -38,8 +38,8 @@ def test_every_alt_text_of_the_language_is_a_right_answer(data, run):
     assert scores["token_f1"] == 0.5
 
 
-def test_split_cap_cuts_anywhere_but_leaves_something_to_say(data, run):
-    pairs = run(split_cap("test_split", data), data, RECORD, item=0, seeds=60).pairs
+def test_split_cap_cuts_anywhere_but_leaves_something_to_say(data, run, make):
+    pairs = run(make(split_cap, data), data, RECORD, item=0, seeds=60).pairs
     assert set(pairs) == {
         ("Generate the alt_text in en at 0: <extra_id_0>", "a red cat"),
         ("Generate the alt_text in en at 1: a <extra_id_0>", "red cat"),
@@ -49,23 +49,23 @@ def test_split_cap_cuts_anywhere_but_leaves_something_to_say(data, run):
         assert 9 <= pairs.count(pair) <= 31  # 20 ± 3 sigma
 
 
-def test_split_cap_in_a_script_without_spaces_counts_characters(data, run):
-    assert set(run(split_cap("test_split", data), data, RECORD, item=3, seeds=30).pairs) == {
+def test_split_cap_in_a_script_without_spaces_counts_characters(data, run, make):
+    assert set(run(make(split_cap, data), data, RECORD, item=3, seeds=30).pairs) == {
         ("Generate the alt_text in ja at 0: <extra_id_0>", "赤い猫"),
         ("Generate the alt_text in ja at 1: 赤 <extra_id_0>", "い猫"),
         ("Generate the alt_text in ja at 2: 赤い <extra_id_0>", "猫"),
     }
 
 
-def test_split_cap_is_scored_against_the_true_continuation(data, run):
-    task = split_cap("test_split", data)
+def test_split_cap_is_scored_against_the_true_continuation(data, run, make):
+    task = make(split_cap, data)
     examples = run(task, data, RECORD, item=1, seeds=5)
     assert examples.target_values(task) == [[target] for target in examples.targets]
 
 
 @pytest.mark.parametrize("factory", [captioning, split_cap])
-def test_what_cannot_be_used_keeps_its_place(data, run, factory):
-    task = factory("test_captions", data)
+def test_what_cannot_be_used_keeps_its_place(data, run, factory, make):
+    task = make(factory, data)
     for record, item, reason in [
         (RECORD, 4, "empty alt_text"),
         (RECORD, 5, "no alt_text"),
@@ -75,10 +75,10 @@ def test_what_cannot_be_used_keeps_its_place(data, run, factory):
         assert run(task, data, record, item=item).skips == [reason]
 
 
-def test_a_beginning_too_long_loses_its_first_words(data, run):
+def test_a_beginning_too_long_loses_its_first_words(data, run, make):
     data = dataclasses.replace(data, feature_lengths={**data.feature_lengths, "inputs": 45})
     record = {"alt_text": [{"lang": "en", "text": "alpha beta gamma delta epsilon"}]}
-    assert set(run(split_cap("test_split", data), data, record, seeds=40).pairs) == {
+    assert set(run(make(split_cap, data), data, record, seeds=40).pairs) == {
         ("Generate the alt_text in en at 0: <extra_id_0>", "alpha beta gamma delta epsilon"),
         ("Generate the alt_text in en at 1: alpha <extra_id_0>", "beta gamma delta epsilon"),
         ("Generate the alt_text in en at 2: lpha beta <extra_id_0>", "gamma delta epsilon"),

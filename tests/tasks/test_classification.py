@@ -19,8 +19,8 @@ def labels(data):
     return dataclasses.replace(data, feature_lengths={"image": 16, "labels": 4}, vocabulary=None)
 
 
-def test_labels_are_those_of_objects_and_record(labels, run):
-    task = classification("test_classification", labels, CLASSES)
+def test_labels_are_those_of_objects_and_record(labels, run, make):
+    task = make(classification, labels, classes=CLASSES)
     (fields,) = run(task, labels, RECORD).fields
     assert fields["labels"].tolist() == [0, 1, 1, 0] and fields["labels"].dtype == np.float32
     assert fields["image"].shape == (16, 16, 3) and fields["image"].dtype == np.uint8
@@ -29,8 +29,8 @@ def test_labels_are_those_of_objects_and_record(labels, run):
     assert run(task, labels, RECORD | {"image": b""}).skips == ["no image"]
 
 
-def test_metrics(labels):
-    task = classification("test_classification", labels, CLASSES)
+def test_metrics(labels, make):
+    task = make(classification, labels, classes=CLASSES)
     (metric,) = task.metric_fns
     truth = np.eye(4, dtype=np.float32)
     targets = [task.postprocess_fn(None, example={"labels": row}, is_target=True) for row in truth]
@@ -38,6 +38,6 @@ def test_metrics(labels):
     assert metric(targets, predictions) == {"mean_average_precision": 1.0, "precision_at_1": 1.0}
 
 
-def test_mistakes_are_told(labels):
+def test_mistakes_are_told(labels, make):
     with pytest.raises(ValueError, match=r"3 classes, but TASK_FEATURE_LENGTHS\['labels'\] is 4"):
-        classification("test_classification", labels, CLASSES[:3])
+        make(classification, labels, classes=CLASSES[:3])

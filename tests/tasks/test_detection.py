@@ -27,25 +27,25 @@ def _cut(target):
     return re.findall(r"\d+ \d+ \d+ \d+ [a-z ]*[a-z]", target)
 
 
-def test_prompt_and_target(data, run):
-    task = detection("test_detection", data, classes=CLASSES, num_negatives=(0, 0), box_order="size")
+def test_prompt_and_target(data, run, make):
+    task = make(detection, data, classes=CLASSES, num_negatives=(0, 0), box_order="size")
     assert set(run(task, data, RECORD, seeds=10).pairs) == {
         ("detect cat and dog", "400 500 999 999 cat 100 200 300 400 dog 500 0 599 250 cat"),
         ("detect dog and cat", "400 500 999 999 cat 100 200 300 400 dog 500 0 599 250 cat"),
     }
-    task = detection("test_detection", data, classes=CLASSES, num_negatives=(0, 0), box_order="reading")
+    task = make(detection, data, classes=CLASSES, num_negatives=(0, 0), box_order="reading")
     assert run(task, data, RECORD).targets == ["100 200 300 400 dog 500 0 599 250 cat 400 500 999 999 cat"]
 
 
-def test_boxes_are_shuffled_for_each_example(data, run):
-    task = detection("test_detection", data, classes=CLASSES)
+def test_boxes_are_shuffled_for_each_example(data, run, make):
+    task = make(detection, data, classes=CLASSES)
     targets = run(task, data, RECORD, seeds=60).targets
     assert len(set(targets)) == 6
     assert all(set(_cut(target)) == set(PIECES) for target in targets)
 
 
-def test_absent_classes_stand_among_the_present(data, run):
-    task = detection("test_detection", data, classes=CLASSES, num_negatives=(1, 3))
+def test_absent_classes_stand_among_the_present(data, run, make):
+    task = make(detection, data, classes=CLASSES, num_negatives=(1, 3))
     asked = [prompt.removeprefix("detect ").split(" and ") for prompt in run(task, data, RECORD, seeds=80).prompts]
     assert collections.Counter(map(len, asked)).keys() == {3, 4, 5}
     negatives = [[label for label in labels if label not in ("cat", "dog")] for labels in asked]
@@ -54,9 +54,9 @@ def test_absent_classes_stand_among_the_present(data, run):
     assert len({labels.index("cat") for labels in asked}) == 5
 
 
-def test_verified_absent_classes_come_first(data, run):
+def test_verified_absent_classes_come_first(data, run, make):
     record = {"objects": [*RECORD["objects"], {"label": "unicorn", "verified_absent": True, "bbox": [0, 0, 1, 1]}]}
-    task = detection("test_detection", data, classes=CLASSES, num_negatives=(1, 1))
+    task = make(detection, data, classes=CLASSES, num_negatives=(1, 1))
     examples = run(task, data, record, seeds=10)
     assert {frozenset(prompt.removeprefix("detect ").split(" and ")) for prompt in examples.prompts} == {
         frozenset({"cat", "dog", "unicorn"})
@@ -64,8 +64,8 @@ def test_verified_absent_classes_come_first(data, run):
     assert not any("unicorn" in target for target in examples.targets)
 
 
-def test_more_classes_than_asked_for(data, run):
-    task = detection("test_detection", data, classes=CLASSES, num_negatives=(0, 0), max_positives=1, box_order="size")
+def test_more_classes_than_asked_for(data, run, make):
+    task = make(detection, data, classes=CLASSES, num_negatives=(0, 0), max_positives=1, box_order="size")
     assert set(run(task, data, RECORD, seeds=20).pairs) == {
         ("detect cat", "400 500 999 999 cat 500 0 599 250 cat"),
         ("detect dog", "100 200 300 400 dog"),
@@ -73,9 +73,9 @@ def test_more_classes_than_asked_for(data, run):
 
 
 @pytest.mark.parametrize("order", ["shuffled", "size"])
-def test_only_whole_boxes_are_dropped(data, run, order):
+def test_only_whole_boxes_are_dropped(data, run, order, make):
     data = dataclasses.replace(data, feature_lengths={**data.feature_lengths, "targets": 45})
-    task = detection("test_detection", data, classes=CLASSES, box_order=order)
+    task = make(detection, data, classes=CLASSES, box_order=order)
     examples = run(task, data, RECORD, seeds=20)
     found = {tuple(_cut(target)) for target in examples.targets}
     assert all(len(pieces) == 2 and set(pieces) <= set(PIECES) for pieces in found)
@@ -84,14 +84,14 @@ def test_only_whole_boxes_are_dropped(data, run, order):
     assert all(len(h["boxes"]) == 3 for h in examples.host())
 
 
-def test_bins(data, run):
-    task = detection("test_detection", data, classes=CLASSES, bins=11, max_positives=1, num_negatives=(0, 0))
+def test_bins(data, run, make):
+    task = make(detection, data, classes=CLASSES, bins=11, max_positives=1, num_negatives=(0, 0))
     record = {"objects": [{"label": "dog", "bbox": [0.0, 0.26, 0.5, 1.0]}]}
     assert run(task, data, record).targets == ["0 3 5 10 dog"]
 
 
-def test_the_right_text_scores_one(data, run):
-    task = detection("test_detection", data, classes=CLASSES)
+def test_the_right_text_scores_one(data, run, make):
+    task = make(detection, data, classes=CLASSES)
     (metric,) = task.metric_fns
     examples = run(task, data, RECORD, seeds=3)
     targets = examples.target_values(task)
@@ -105,8 +105,8 @@ def test_the_right_text_scores_one(data, run):
     assert garbage["ap50"] < 1.0
 
 
-def test_text_of_boxes_is_the_metrics_own(data, run):
-    task = detection("test_detection", data, classes=CLASSES, num_negatives=(0, 0), box_order="size")
+def test_text_of_boxes_is_the_metrics_own(data, run, make):
+    task = make(detection, data, classes=CLASSES, num_negatives=(0, 0), box_order="size")
     rng = np.random.default_rng(0)
     low = rng.uniform(0, 0.4, (5, 2))
     boxes = np.concatenate([low, low + np.arange(5, 0, -1)[:, None] * 0.1], axis=1).astype(np.float32)
@@ -114,8 +114,8 @@ def test_text_of_boxes_is_the_metrics_own(data, run):
     assert run(task, data, record).targets == [metrics.format_boxes(boxes, ["dog"] * 5)]
 
 
-def test_what_cannot_be_used_keeps_its_place(data, run):
-    task = detection("test_detection", data, classes=CLASSES)
+def test_what_cannot_be_used_keeps_its_place(data, run, make):
+    task = make(detection, data, classes=CLASSES)
     assert run(task, data, {"objects": [{"label": "tree"}]}).skips == ["no boxes"]
     assert run(task, data, {}).skips == ["no boxes"]
     long = {"objects": [{"label": "x" * 200, "bbox": [0, 0, 1, 1]}]}
@@ -123,8 +123,8 @@ def test_what_cannot_be_used_keeps_its_place(data, run):
     assert run(task, data, RECORD | {"image": b""}).skips == ["no image"]
 
 
-def test_mistakes_are_told(data):
+def test_mistakes_are_told(data, make):
     with pytest.raises(ValueError, match="'sizes' is not known; choose one of shuffled, reading, size"):
-        detection("test_detection", data, box_order="sizes")
+        make(detection, data, box_order="sizes")
     with pytest.raises(ValueError, match="least ≤ greatest"):
-        detection("test_detection", data, num_negatives=(3, 1))
+        make(detection, data, num_negatives=(3, 1))

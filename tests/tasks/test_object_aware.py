@@ -23,21 +23,21 @@ def _only(form):
     return [float(form == f) for f in FORMS]
 
 
-def test_list(data, run):
-    task = object_aware("test_objects", data, classes=CLASSES, form_rates=_only("list"))
+def test_list(data, run, make):
+    task = make(object_aware, data, classes=CLASSES, form_rates=_only("list"))
     examples = run(task, data, RECORD)
     assert examples.pairs == [("Answer in EN: List the objects present: <extra_id_0>", "dog, traffic light")]
     assert examples.target_values(task) == [("list", "dog, traffic light")]
 
 
-def test_list_leaves_out_what_does_not_fit(data, run):
+def test_list_leaves_out_what_does_not_fit(data, run, make):
     data = dataclasses.replace(data, feature_lengths={**data.feature_lengths, "targets": 12})
-    task = object_aware("test_objects", data, classes=CLASSES, form_rates=_only("list"))
+    task = make(object_aware, data, classes=CLASSES, form_rates=_only("list"))
     assert run(task, data, RECORD).targets == ["dog"]
 
 
-def test_one(data, run):
-    task = object_aware("test_objects", data, classes=CLASSES, form_rates=_only("one"))
+def test_one(data, run, make):
+    task = make(object_aware, data, classes=CLASSES, form_rates=_only("one"))
     pairs = run(task, data, RECORD, seeds=100).pairs
     assert set(pairs) == {
         ("Answer in EN: Is dog in the image? <extra_id_0>", "Yes"),
@@ -50,9 +50,9 @@ def test_one(data, run):
     _assert_balanced(pairs)
 
 
-def test_all(data, run):
+def test_all(data, run, make):
     record = {"objects": [{"label": label} for label in ("dog", "traffic light", "cat")]}
-    task = object_aware("test_objects", data, classes=CLASSES, form_rates=_only("all"), max_objects=3)
+    task = make(object_aware, data, classes=CLASSES, form_rates=_only("all"), max_objects=3)
     pairs = run(task, data, record, seeds=200).pairs
     sizes = collections.Counter()
     for prompt, target in pairs:
@@ -66,8 +66,8 @@ def test_all(data, run):
     assert any(prompt.startswith("Answer in EN: Is bird") for prompt, _ in pairs)  # absent ones stand anywhere
 
 
-def test_which(data, run):
-    task = object_aware("test_objects", data, classes=CLASSES, form_rates=_only("which"))
+def test_which(data, run, make):
+    task = make(object_aware, data, classes=CLASSES, form_rates=_only("which"))
     kinds = collections.Counter()
     for prompt, target in run(task, data, RECORD, seeds=100).pairs:
         named = re.fullmatch(r"Answer in EN: Which of (.*) are in the image\? <extra_id_0>", prompt)[1].split(", ")
@@ -78,51 +78,51 @@ def test_which(data, run):
     assert {(1, 2), (1, 3), (1, 4), (2, 3), (2, 4)} == set(kinds)
 
 
-def test_forms_are_drawn_by_their_rates(data, run):
-    task = object_aware("test_objects", data, classes=CLASSES, form_rates=(2, 1, 0, 1))
+def test_forms_are_drawn_by_their_rates(data, run, make):
+    task = make(object_aware, data, classes=CLASSES, form_rates=(2, 1, 0, 1))
     forms = collections.Counter(h["form"].decode() for h in run(task, data, RECORD, seeds=200).host())
     assert set(forms) == {"list", "one", "which"}
     assert 70 <= forms["list"] <= 130 and 25 <= forms["one"] <= 75
 
 
-def test_verified_absent_objects_come_first(data, run):
+def test_verified_absent_objects_come_first(data, run, make):
     record = {"objects": [*RECORD["objects"], {"label": "sofa", "verified_absent": True}]}
-    task = object_aware("test_objects", data, classes=CLASSES, form_rates=_only("one"))
+    task = make(object_aware, data, classes=CLASSES, form_rates=_only("one"))
     asked = {prompt for prompt, target in run(task, data, record, seeds=40).pairs if target == "No"}
     assert asked == {"Answer in EN: Is sofa in the image? <extra_id_0>"}
     # No class list is needed then, and an absent object isn't listed.
-    task = object_aware("test_objects", data, form_rates=_only("list"))
+    task = make(object_aware, data, form_rates=_only("list"))
     assert run(task, data, record).targets == ["dog, traffic light"]
 
 
-def test_what_cannot_be_used_keeps_its_place(data, run):
-    task = object_aware("test_objects", data, classes=CLASSES)
+def test_what_cannot_be_used_keeps_its_place(data, run, make):
+    task = make(object_aware, data, classes=CLASSES)
     assert run(task, data, {}).skips == ["no objects"]
     assert run(task, data, {"objects": [{"label": "sofa", "verified_absent": True}]}).skips == ["no objects"]
     assert run(task, data, RECORD | {"image": b""}).skips == ["no image"]
-    task = object_aware("test_objects", data, classes=("dog", "traffic light"), form_rates=_only("one"))
+    task = make(object_aware, data, classes=("dog", "traffic light"), form_rates=_only("one"))
     assert run(task, data, RECORD).skips == ["no absent classes"]  # else all answers would be Yes
-    task = object_aware("test_objects", data, classes=("dog", "traffic light"), form_rates=_only("list"))
+    task = make(object_aware, data, classes=("dog", "traffic light"), form_rates=_only("list"))
     assert run(task, data, RECORD).skips == [""]
 
 
-def test_metrics_by_form_and_lists_in_any_order(data):
-    task = object_aware("test_objects", data, classes=CLASSES)
+def test_metrics_by_form_and_lists_in_any_order(data, make):
+    task = make(object_aware, data, classes=CLASSES)
     (metric,) = task.metric_fns
     scores = metric([("list", "dog, cat"), ("one", "Yes"), ("one", "No")], ["cat, dog", "yes", "Yes"])
     assert list(scores) == ["exact_match", "exact_match_list", "exact_match_one"]
     assert scores == {"exact_match": pytest.approx(2 / 3), "exact_match_list": 1.0, "exact_match_one": 0.5}
 
 
-def test_mistakes_are_told(data):
+def test_mistakes_are_told(data, make):
     with pytest.raises(ValueError, match="four numbers"):
-        object_aware("test_objects", data, form_rates=(1, 2))
+        make(object_aware, data, form_rates=(1, 2))
     with pytest.raises(ValueError, match="max_objects must be at least 2"):
-        object_aware("test_objects", data, max_objects=1)
+        make(object_aware, data, max_objects=1)
     with pytest.raises(ValueError, match="more than once: dog"):
-        object_aware("test_objects", data, classes=("dog", "cat", "dog"))
+        make(object_aware, data, classes=("dog", "cat", "dog"))
     with pytest.raises(ValueError, match="blanks at its ends"):
-        object_aware("test_objects", data, classes=("dog ",))
+        make(object_aware, data, classes=("dog ",))
 
 
 def _assert_balanced(pairs):

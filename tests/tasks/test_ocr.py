@@ -21,16 +21,16 @@ RECORD = _record(
 )
 
 
-def test_ocr(data, run):
-    task = ocr("test_ocr", data)
+def test_ocr(data, run, make):
+    task = make(ocr, data)
     examples = run(task, data, RECORD, item=0)
     assert examples.pairs == [("Generate the ocr_text in en: <extra_id_0>", "one two three")]
     assert examples.target_values(task) == [["one two three"]]
     assert run(task, data, RECORD, item=1).pairs == [("Generate the ocr_text in de: <extra_id_0>", "vier")]
 
 
-def test_what_cannot_be_used_keeps_its_place(data, run):
-    task = ocr("test_ocr", data)
+def test_what_cannot_be_used_keeps_its_place(data, run, make):
+    task = make(ocr, data)
     assert run(task, data, RECORD, item=2).skips == ["no ocr text"]
     assert run(task, data, {}).skips == ["no ocr text"]
     assert run(task, data, _record(("en", " ", [0, 0, 1, 1]))).skips == ["no ocr text"]
@@ -38,11 +38,11 @@ def test_what_cannot_be_used_keeps_its_place(data, run):
     assert run(task, data, RECORD | {"image": b""}).skips == ["no image"]
 
 
-@pytest.mark.parametrize("target_length, most", [(9, 2), (8, 2), (7, 1)])  # bytes: "aaa bbb" is 7, and EOS
-def test_whole_strings_are_dropped_at_random(data, run, target_length, most):
+@pytest.mark.parametrize("target_length, most", [(8, 2), (7, 1)])  # bytes: "aaa bbb" is 7, and EOS
+def test_whole_strings_are_dropped_at_random(data, run, target_length, most, make):
     data = dataclasses.replace(data, feature_lengths={**data.feature_lengths, "targets": target_length})
     record = _record(*(("en", letter * 3, [0, i / 4, 0.1, i / 4 + 0.2]) for i, letter in enumerate("abcd")))
-    targets = run(ocr("test_ocr", data), data, record, seeds=60).targets
+    targets = run(make(ocr, data), data, record, seeds=60).targets
     assert {len(target.split()) for target in targets} == {most}
     assert all(target.split() == sorted(target.split()) for target in targets)  # still in reading order
     seen = collections.Counter(word for target in targets for word in target.split())
@@ -50,7 +50,7 @@ def test_whole_strings_are_dropped_at_random(data, run, target_length, most):
     assert min(seen.values()) > 4 * most  # 15 · most expected
 
 
-def test_lengths_are_those_of_the_vocabulary(data, run, vocabulary):
+def test_lengths_are_those_of_the_vocabulary(data, run, vocabulary, make):
     """A target that fits exactly is whole, one id less and a string is gone; none is ever cut."""
     strings = ["cat", "traffic light", "dog"]
     record = _record(*(("en", text, [0.1 * i, 0, 0.1 * i + 0.05, 1]) for i, text in enumerate(strings)))
@@ -59,7 +59,7 @@ def test_lengths_are_those_of_the_vocabulary(data, run, vocabulary):
         short = dataclasses.replace(
             data, vocabulary=vocabulary, feature_lengths={**data.feature_lengths, "targets": length}
         )
-        examples = run(ocr("test_ocr", short), short, record, seeds=4)
+        examples = run(make(ocr, short), short, record, seeds=4)
         assert all((target == "cat traffic light dog") is whole for target in examples.targets)
         assert all(
             target.replace("traffic light", "traffic_light").split()[0] in ("cat", "traffic_light", "dog")
@@ -68,8 +68,8 @@ def test_lengths_are_those_of_the_vocabulary(data, run, vocabulary):
         assert all(len(f["targets"]) <= length and f["targets"][-1] == 1 for f in examples.fields)
 
 
-def test_seen_and_unseen_words_are_told_apart(data):
-    (metric,) = ocr("test_ocr", data, unseen_words=("horse",)).metric_fns
+def test_seen_and_unseen_words_are_told_apart(data, make):
+    (metric,) = make(ocr, data, unseen_words=("horse",)).metric_fns
     scores = metric([["cat horse"]], ["cut horse"])
     assert list(scores) == ["character_error_rate", "character_error_rate_seen", "character_error_rate_unseen"]
     assert scores["character_error_rate_unseen"] == 0.0

@@ -22,9 +22,9 @@ def _joined(inputs, targets, vocabulary):
     return [t for token in inputs[:-1] for t in (spans[token] if token in sentinels else [token])]
 
 
-def test_inputs_and_targets_make_the_text(data, run, vocabulary):
+def test_inputs_and_targets_make_the_text(data, run, vocabulary, make):
     data = dataclasses.replace(data, vocabulary=vocabulary)
-    task = span_corruption("test_spans", data)
+    task = make(span_corruption, data)
     examples = run(task, data, {"text": TEXT, "image": b""}, seeds=10)
     ids = vocabulary.encode(TEXT)
     holes = set()
@@ -42,18 +42,18 @@ def test_inputs_and_targets_make_the_text(data, run, vocabulary):
     assert len(holes) == 10
 
 
-def test_a_reader_sees(data, run, sentencepiece_files):
+def test_a_reader_sees(data, run, sentencepiece_files, make):
     from paligax.vocabulary import SentencePieceVocabulary
 
     data = dataclasses.replace(data, vocabulary=SentencePieceVocabulary(sentencepiece_files[0]))
-    (pair,) = run(span_corruption("test_spans", data), data, {"text": TEXT}).pairs
+    (pair,) = run(make(span_corruption, data), data, {"text": TEXT}).pairs
     assert re.fullmatch(r"a.*<extra_id_0>.*<extra_id_1>.*", pair[0])
     assert re.fullmatch(r"<extra_id_0> .* <extra_id_1> .*", pair[1])
 
 
-def test_a_long_text_is_cut_to_the_lengths(data, run):
+def test_a_long_text_is_cut_to_the_lengths(data, run, make):
     data = dataclasses.replace(data, feature_lengths={"image": 16, "inputs": 40, "targets": 12})
-    task = span_corruption("test_spans", data)
+    task = make(span_corruption, data)
     pieces = set()
     for fields in run(task, data, {"text": "0123456789" * 30}, seeds=10).fields:
         assert len(fields["inputs"]) <= 40 and len(fields["targets"]) <= 12
@@ -71,15 +71,15 @@ def test_longest_text_as_in_t5():
     assert longest_text(512, 113, 0.15, 3.0) < 568
 
 
-def test_what_cannot_be_used_keeps_its_place(data, run):
-    task = span_corruption("test_spans", data)
+def test_what_cannot_be_used_keeps_its_place(data, run, make):
+    task = make(span_corruption, data)
     assert run(task, data, {"text": "x"}).skips == ["text too short"]
     assert run(task, data, {"text": ""}).skips == ["text too short"]
     assert run(task, data, {"text": "xy"}).skips == [""]
 
 
-def test_metrics(data, run):
-    task = span_corruption("test_spans", data)
+def test_metrics(data, run, make):
+    task = make(span_corruption, data)
     (metric,) = task.metric_fns
     examples = run(task, data, {"text": TEXT}, seeds=3)
     targets = examples.target_values(task)
@@ -89,9 +89,9 @@ def test_metrics(data, run):
     assert list(metric(targets, right)) == ["token_accuracy", "span_accuracy"]
 
 
-def test_mistakes_are_told(data):
+def test_mistakes_are_told(data, make):
     with pytest.raises(ValueError, match="noise_density=0"):
-        span_corruption("test_spans", data, noise_density=0)
+        make(span_corruption, data, noise_density=0)
     none = dataclasses.replace(data, vocabulary=dataclasses.replace(data.vocabulary, extra_ids=0))
     with pytest.raises(ValueError, match="set its extra_ids to 100"):
-        span_corruption("test_spans", none)
+        make(span_corruption, none)

@@ -14,8 +14,8 @@ RECORD = {
 }
 
 
-def test_vqa(data, run):
-    task = vqa("test_vqa", data)
+def test_vqa(data, run, make):
+    task = make(vqa, data)
     examples = run(task, data, RECORD, item=0)
     assert examples.pairs == [("Answer in EN: What is on the sofa? <extra_id_0>", "cat")]
     assert examples.target_values(task) == [["cat", "a red cat"]]  # both answers to this question
@@ -24,8 +24,8 @@ def test_vqa(data, run):
     assert examples.target_values(task) == [["cat"]]
 
 
-def test_vqg(data, run):
-    task = vqg("test_vqg", data)
+def test_vqg(data, run, make):
+    task = make(vqg, data)
     examples = run(task, data, RECORD, item=0)
     assert examples.pairs == [("Generate a question in en for cat: <extra_id_0>", "What is on the sofa?")]
     # every English question of the image with the answer "cat"
@@ -35,14 +35,14 @@ def test_vqg(data, run):
     ]
 
 
-def test_metrics(data):
-    (metric,) = vqa("test_vqa", data).metric_fns
+def test_metrics(data, make):
+    (metric,) = make(vqa, data).metric_fns
     scores = metric([["cat", "a red cat"], ["two"]], ["A red cat", "three"])
     assert list(scores.items()) == [("exact_match", 0.5), ("token_f1", 0.5)]
 
 
-def test_what_cannot_be_used_keeps_its_place(data, run):
-    for task in (vqa("test_vqa", data), vqg("test_vqg", data)):
+def test_what_cannot_be_used_keeps_its_place(data, run, make):
+    for task in (make(vqa, data), make(vqg, data)):
         for item, reason in [(3, ""), (4, "empty question or answer"), (5, "empty question or answer"), (6, "no qa")]:
             assert run(task, data, RECORD, item=item).skips == [reason]
         assert run(task, data, RECORD | {"image": b""}).skips == ["no image"]

@@ -35,4 +35,5 @@ def test_other_processes_are_silent(capsys):
 
 
 def test_durations():
-    assert [progress.duration(s) for s in (0, 59.6, 200, 3900, 183600)] == ["0s", "1m 00s", "3m 20s", "1h 05m", "2d 03h"]
+    texts = [progress.duration(seconds) for seconds in (0, 59.6, 200, 3900, 183600)]
+    assert texts == ["0s", "1m 00s", "3m 20s", "1h 05m", "2d 03h"]

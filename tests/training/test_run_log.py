@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from paligax.training import run_log
-from paligax.training.run_log import NonFiniteLoss, NoLog, RunLog, Window, check_finite
+from paligax.training.run_log import NoLog, NonFiniteLoss, RunLog, Window, check_finite
 
 
 def metrics(loss=(2.0, 6.0), weight=(1.0, 3.0), norm=1.0):

@@ -112,7 +112,7 @@ def test_another_model_is_refused_with_every_difference(saved, make_state, abstr
     other = abstract(make_state(shape=(3, 5)))
     other.params["language"]["more"] = other.params["vision"].pop("norm")
     with pytest.raises(CheckpointError) as caught:
-        run.restore(1, other)
+        run.check_fit(1, other)
     text = str(caught.value)
     assert "language/encoder/kernel has shape (3, 4) in the checkpoint, (3, 5) in the run" in text
     assert "language/more is not in the checkpoint" in text

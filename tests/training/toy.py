@@ -76,11 +76,13 @@ class Data:
     """Batch s is a function of s, as it is in paligax.data.
 
     Attributes:
+      kind: "text" or "labels".
       poison: step whose batch gives a loss that is not finite (a weight of infinity).
       fail: step at which reading fails.
     """
 
     batch_size: int = 8
+    kind: str = "text"
     vocabulary: ByteVocabulary | None = ByteVocabulary()
     salt: str = ""
     pause: float = 0.0
@@ -102,12 +104,12 @@ class Stream:
     def fingerprint(self) -> str:
         return hashlib.sha256(f"toy{self.data.batch_size}{self.data.salt}".encode()).hexdigest()[:12]
 
-    def abstract_batch(self) -> TextBatch:
+    def abstract_batch(self) -> TextBatch | LabelBatch:
+        rows = self.data.batch_size // self.num_shards
+        if self.data.kind == "labels":
+            return LabelBatch.abstract(batch_size=rows, resolution=RESOLUTION, num_classes=CLASSES)
         return TextBatch.abstract(
-            batch_size=self.data.batch_size // self.num_shards,
-            resolution=RESOLUTION,
-            input_length=INPUTS,
-            target_length=TARGETS,
+            batch_size=rows, resolution=RESOLUTION, input_length=INPUTS, target_length=TARGETS
         )
 
     def batches(self, start_step: int = 0):
@@ -119,12 +121,13 @@ class Stream:
         while True:
             if step == self.data.fail:
                 raise OSError("the shard is gone")
-            batch = text_batch(step, self.data.batch_size)
+            rows_of_all = batch(self.data.kind, step, self.data.batch_size)
             if step == self.data.poison:
-                batch = dataclasses.replace(batch, weights=np.where(batch.task[:, None] == 1, np.inf, batch.weights))
+                weights = np.where(rows_of_all.task[:, None] == 1, np.inf, rows_of_all.weights)
+                rows_of_all = dataclasses.replace(rows_of_all, weights=weights)
             time.sleep(self.data.pause)
-            ids = [f"{TASKS[t]}:{step}-{i}:0" for i, t in enumerate(batch.task)]
-            yield Item(step, jax.tree.map(lambda x: x[rows], batch), {"vqa/empty text": 1}, ids[rows])
+            ids = [f"{TASKS[t]}:{step}-{i}:0" for i, t in enumerate(rows_of_all.task)]
+            yield Item(step, jax.tree.map(lambda x: x[rows], rows_of_all), {"vqa/empty text": 1}, ids[rows])
             step += 1
 
 
@@ -132,14 +135,12 @@ def job(kind: str, **overrides) -> Trainer:
     """A "text" or a "labels" job."""
     if kind == "text":
         return trainer(**overrides)
-    return trainer(**(dict(model=classifier(), objective=objectives.LabelLoss()) | overrides))
+    labels = dict(model=classifier(), objective=objectives.LabelLoss(), data=Data(kind="labels"))
+    return trainer(**(labels | overrides))
 
 
 def batch(kind: str, step: int, size: int = 8) -> TextBatch | LabelBatch:
     return text_batch(step, size) if kind == "text" else label_batch(step, size)
-
-
-KIND = {objectives.TextLoss: "text", objectives.LabelLoss: "labels"}
 
 
 def program(job: Trainer, batch_size: int = 8, devices=None) -> state.Program:
@@ -151,7 +152,7 @@ def program(job: Trainer, batch_size: int = 8, devices=None) -> state.Program:
         job.objective,
         job.optimizer,
         job.partitioner,
-        jax.eval_shape(lambda: jax.tree.map(jax.numpy.asarray, batch(KIND[type(job.objective)], 0, batch_size))),
+        dataclasses.replace(job.data, batch_size=batch_size).stream().abstract_batch(),
         treatment_table=job.treatments,
         num_tasks=len(TASKS),
         num_microbatches=job.num_microbatches,
@@ -202,24 +203,97 @@ def main(arguments: list[str]) -> None:
 
     parser = argparse.ArgumentParser()
     parser.add_argument("directory")
-    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--kind", default="labels")
+    parser.add_argument("--steps", type=int, default=9)
     parser.add_argument("--pause", type=float, default=0.0)
-    parser.add_argument("--config", default="run = 'toy'\n")
-    parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--cache", default="")
+    parser.add_argument("--die", default="", choices=["", *MOMENTS], help="the moment at which it kills itself")
     parser.add_argument("--file_limit", type=int, default=0, help="bytes a file may have, as if the disk were full")
     chosen = parser.parse_args(arguments)
+    if chosen.die:
+        MOMENTS[chosen.die]()
     if chosen.file_limit:
-        import resource
-        import signal
-
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (chosen.file_limit, chosen.file_limit))
-    job = trainer(
-        chosen.steps, model=pali(width=chosen.width), data=Data(pause=chosen.pause), compile_cache=chosen.cache
+        limit_files(chosen.file_limit)
+    made = job(
+        chosen.kind, steps=chosen.steps, data=Data(kind=chosen.kind, pause=chosen.pause), compile_cache=chosen.cache
     )
-    state = train(job, pathlib.Path(chosen.directory), chosen.config)
+    state = train(made, pathlib.Path(chosen.directory), "run = 'toy'\n")
     print(f"final step {int(state.step)}")
+
+
+def limit_files(size: int) -> None:
+    import resource
+    import signal
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+def die(*args, **kwargs) -> None:
+    import os
+    import signal
+
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_at_second(owner, name: str) -> None:
+    """Replaces a function by one that kills the process when it is called for the second time."""
+    function, calls = getattr(owner, name), []
+
+    def call(*args, **kwargs):
+        calls.append(1)
+        return (die if len(calls) == 2 else function)(*args, **kwargs)
+
+    setattr(owner, name, call)
+
+
+def die_while_arrays_are_written() -> None:
+    from paligax.training import saving
+
+    die_at_second(saving.Checkpoints, "_complete")
+
+
+def die_before_the_manifest() -> None:
+    from paligax.training import manifest
+
+    die_at_second(manifest, "write")
+
+
+def die_while_an_old_checkpoint_is_deleted() -> None:
+    import shutil
+
+    from paligax.training import saving
+
+    def half(directory):
+        doomed = directory.with_name(directory.name + ".deleting")
+        directory.rename(doomed)
+        shutil.rmtree(doomed / "params")
+        die()
+
+    saving._remove = half
+
+
+def die_while_the_log_is_written() -> None:
+    from paligax.training import run_log
+
+    write = run_log.RunLog.write
+
+    def half(self, step, values):
+        if len(read := run_log.read(pathlib.Path(self._file.name).parent)) and read[-1]["step"] >= 6:
+            self._file.write('{"step": ')
+            self._file.flush()
+            die()
+        write(self, step, values)
+
+    run_log.RunLog.write = half
+
+
+MOMENTS = {
+    "arrays": die_while_arrays_are_written,
+    "manifest": die_before_the_manifest,
+    "deleting": die_while_an_old_checkpoint_is_deleted,
+    "log": die_while_the_log_is_written,
+}
 
 
 if __name__ == "__main__":

@@ -1,0 +1,59 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from paligax import image as image_lib
+from paligax.data import images
+from paligax.data.runtime import tf
+
+
+def encoded(pixels, kind):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, kind)
+    return file.getvalue()
+
+
+@pytest.fixture
+def pixels():
+    small = np.random.default_rng(0).integers(0, 255, (30, 40, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(small).resize((400, 300), Image.BICUBIC))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_graph_and_serving_decode_alike(pixels, kind):
+    data = encoded(pixels, kind)
+    difference = np.abs(images.decode(tf.constant(data)).numpy().astype(int) - image_lib.decode(data))
+    assert difference.max() <= 1
+
+
+@pytest.mark.parametrize("size", [(300, 400), (100, 120), (64, 64), (20, 30)])
+def test_graph_and_serving_resize_alike(pixels, size):
+    pixels = np.ascontiguousarray(pixels[: size[0], : size[1]])
+    assert (pixels.size <= 3 * images.SMALL) == (size != (300, 400))  # both ways are tried
+    in_graph = tf.function(lambda p: images.resize(p, 64))(tf.constant(pixels))
+    assert in_graph.shape == (64, 64, 3) and in_graph.dtype == tf.uint8
+    difference = np.abs(in_graph.numpy().astype(int) - image_lib.resize(pixels, 64))
+    assert difference.max() <= 1 and difference.mean() < 0.1
+
+
+def test_the_whole_way_agrees_with_serving(pixels):
+    data = encoded(pixels, "JPEG")
+    in_graph = images.decode_and_resize(tf.constant(data), 224).numpy().astype(int)
+    assert np.abs(in_graph - image_lib.decode_and_resize(data, 224)).max() <= 1
+
+
+def test_grey_pictures_get_three_channels(pixels):
+    assert images.decode(tf.constant(encoded(pixels[..., 0], "PNG"))).shape == (300, 400, 3)
+    assert images.decode(tf.constant(encoded(pixels[..., 0], "JPEG"))).shape == (300, 400, 3)
+
+
+def test_what_cannot_be_used_raises_before_it_is_decoded(pixels):
+    png, jpeg = encoded(pixels, "PNG"), encoded(pixels, "JPEG")
+    bomb = png[:16] + (60000).to_bytes(4, "big") * 2 + png[24:]
+    for data in (b"", b"GIF89a" + jpeg, bomb, jpeg[: len(jpeg) // 2], png[: len(png) // 2], png[:20]):
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            images.decode(tf.constant(data))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="too large"):
+        images.decode(tf.constant(bomb))

@@ -1,0 +1,105 @@
+"""Sentinels, lengths and random choices that all tasks share."""
+
+import collections
+import dataclasses
+
+import numpy as np
+import pytest
+
+from paligax.data import text
+from paligax.data.runtime import tf
+from tasks.captioning import captioning, split_cap
+from tasks.detection import detection
+from tasks.object_aware import object_aware
+from tasks.parts import Lengths, between, dice, draw, shuffled
+from tasks.vqa import vqa
+
+RECORD = {
+    "alt_text": [{"lang": "en", "text": "a red cat sits on a green sofa"}],
+    "qa": [{"lang": "en", "question": "what is in the image, how many are there?", "answer": "two dogs"}],
+    "objects": [{"label": label, "bbox": [0, 0, 0.5, 0.5]} for label in ("cat", "dog")],
+}
+
+
+def test_prompts_have_the_ids_that_serving_gives_them(data, run, make, vocabulary):
+    """What a task feeds is what paligax.load(…).generate feeds for the same prompt, sentinel included."""
+    data = dataclasses.replace(data, vocabulary=vocabulary)
+    sentinel, eos = vocabulary.sentinel(0), vocabulary.eos_id
+    prompts = {
+        captioning: "Generate the alt_text in en at 0: <extra_id_0>",
+        vqa: "Answer in EN: what is in the image, how many are there? <extra_id_0>",
+    }
+    for factory, prompt in prompts.items():
+        (fields,) = run(make(factory, data), data, RECORD).fields
+        assert fields["inputs"].tolist() == [*vocabulary.encode(prompt), eos]
+        assert fields["inputs"].tolist().count(sentinel) == 1
+    words = RECORD["alt_text"][0]["text"].split()
+    for fields in run(make(split_cap, data), data, RECORD, seeds=8).fields:
+        target = vocabulary.decode(fields["targets"])
+        count = len(words) - len(target.split())
+        start = " ".join(words[:count])
+        prompt = f"Generate the alt_text in en at {count}: {start} <extra_id_0>"
+        assert fields["inputs"].tolist() == [*vocabulary.encode(prompt), eos]
+        assert fields["targets"].tolist() == [*vocabulary.encode(" ".join(words[count:])), eos]
+
+
+def test_a_long_prompt_keeps_its_sentinel(data, run, make, vocabulary):
+    short = dataclasses.replace(data, vocabulary=vocabulary, feature_lengths={"image": 16, "inputs": 10, "targets": 4})
+    (fields,) = run(make(vqa, short), short, RECORD).fields
+    prompt = vocabulary.encode("Answer in EN: what is in the image, how many are there?")
+    assert fields["inputs"].tolist() == [*prompt[:8], vocabulary.sentinel(0), 1]
+    assert fields["targets"].tolist() == [*vocabulary.encode("two dogs")[:3], 1]
+
+
+def test_images_come_at_the_runs_resolution(data, run, make):
+    (fields,) = run(make(vqa, data), data, RECORD).fields
+    assert fields["image"].shape == (16, 16, 3) and fields["image"].dtype == np.uint8
+    assert (fields["image"] == 128).all()
+
+
+@pytest.mark.parametrize("factory", [split_cap, object_aware, detection])
+def test_choices_depend_on_the_seed_alone(data, run, make, factory):
+    task = make(factory, data, **({} if factory is split_cap else {"classes": ("cat", "dog", "bird", "tree", "sofa")}))
+    first, again = (run(task, data, RECORD, seeds=20) for _ in range(2))
+    assert first.pairs == again.pairs
+    assert len(set(first.pairs)) > 4
+
+
+def test_draws_are_independent_and_even():
+    def both(seed):
+        example = {"seed": tf.stack([seed, 7])}
+        return draw(example, "a", 0, 2), draw(example, "b", 5, 8)
+
+    seeds = tf.data.Dataset.range(600, output_type=tf.int32)
+    drawn = collections.Counter((int(a), int(b)) for a, b in seeds.map(both).as_numpy_iterator())
+    assert set(drawn) == {(a, b) for a in (0, 1) for b in (5, 6, 7)}
+    assert min(drawn.values()) > 65 and max(drawn.values()) < 140  # 100 ± 4 sigma
+    assert int(draw({"seed": tf.constant([1, 2])}, "a", 3, 3)) == 3
+
+
+def test_between_takes_both_ends_and_no_more():
+    low, high = tf.constant(0.0), tf.constant(np.nextafter(np.float32(1), np.float32(0)))
+    assert [int(between(die, 2, 4)) for die in (low, tf.constant(0.5), high)] == [2, 3, 4]
+    for most in (1, 3, 5, 1000, 4097):
+        assert int(between(high, 0, most)) == most
+    assert int(between(high, 1, 0)) == 1
+    assert len(dice({"seed": tf.constant([1, 2])}, "x", 3)) == 3
+
+
+def test_shuffling_keeps_everything():
+    seen = {tuple(shuffled({"seed": tf.constant([s, 0])}, "x", tf.constant([1, 2, 3])).numpy()) for s in range(60)}
+    assert len(seen) == 6
+
+
+def test_lengths(data, vocabulary):
+    strings = ["cat", "traffic light", "dog", ""]
+    size = len(vocabulary.encode("cat traffic light"))
+    for length, count in [(size + 1, 2), (size, 1), (1000, 4)]:
+        run = dataclasses.replace(data, vocabulary=vocabulary, feature_lengths={"image": 16, "targets": length})
+        assert int(Lengths(run).fitting(tf.constant(strings))) == count
+        kept = Lengths(run).fitting_by(tf.constant([1, 0, 2, 3]), tf.constant(strings)).numpy().tolist()
+        assert kept[1] and kept[0] == (count > 1)
+    empty = tf.constant([], tf.string)
+    assert int(Lengths(run).fitting(empty)) == 0
+    assert Lengths(run).fitting_by(tf.constant([], tf.int32), empty).shape == (0,)
+    assert text.seqio_vocabulary(vocabulary).vocab_size == vocabulary.size

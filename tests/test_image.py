@@ -1,0 +1,81 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from paligax import image
+
+
+def encoded(pixels, kind="PNG", **options):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, kind, **options)
+    return file.getvalue()
+
+
+def text_image(height=384, width=512, seed=0):
+    """Rendered words on a coloured ground: what a resize filter must keep readable."""
+    from matplotlib import font_manager
+    from PIL import ImageFont
+
+    rng = np.random.default_rng(seed)
+    picture = Image.fromarray(rng.integers(0, 255, (6, 8, 3), dtype=np.uint8)).resize((width, height), Image.BICUBIC)
+    draw = ImageDraw.Draw(picture)
+    path = font_manager.findfont("DejaVu Sans")
+    for line in range(height // 24):
+        fill = (0, 0, 0) if line % 2 else (255, 255, 255)
+        font = ImageFont.truetype(path, 10 + line)
+        draw.text((rng.integers(0, width // 4 + 1), 24 * line), "The quick brown fox jumps over it", fill=fill, font=font)
+    return np.asarray(picture)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "resolution"),
+    [(384, 512, 224), (128, 128, 64), (50, 37, 64), (1000, 3, 32), (1, 1, 16), (224, 224, 224), (225, 223, 224)],
+)
+def test_resize_is_pils_antialiased_bilinear_to_one_grey_level(height, width, resolution):
+    pixels = text_image(max(height, 24), width)[:height]
+    expected = np.asarray(Image.fromarray(pixels).resize((resolution, resolution), Image.BILINEAR)).astype(int)
+    resized = image.resize(pixels, resolution)
+    assert resized.dtype == np.uint8 and resized.shape == (resolution, resolution, 3)
+    difference = np.abs(resized - expected)
+    assert difference.max() <= 1 and difference.mean() <= 0.3
+
+
+def test_resize_takes_only_rgb_bytes():
+    with pytest.raises(ValueError, match="uint8"):
+        image.resize(np.zeros((4, 4, 4), np.uint8), 2)
+    with pytest.raises(ValueError, match="float32"):
+        image.resize(np.zeros((4, 4, 3), np.float32), 2)
+
+
+@pytest.mark.parametrize("options", [{"kind": "PNG"}, {"kind": "JPEG"}, {"kind": "JPEG", "progressive": True}])
+def test_headers_give_the_size(options):
+    data = encoded(text_image(48, 64), **options)
+    assert image.size(data) == (48, 64) and image.problem(data) == ""
+    assert image.decode(data).shape == (48, 64, 3)
+    assert image.decode_and_resize(data, 16).shape == (16, 16, 3)
+
+
+@pytest.mark.parametrize("pixels", [np.zeros((4, 5), np.uint8), np.zeros((4, 5, 4), np.uint8), np.zeros((4, 5), bool)])
+def test_other_colour_models_become_rgb(pixels):
+    assert image.decode(encoded(pixels)).shape == (4, 5, 3)
+
+
+def test_what_cannot_be_used_is_told():
+    jpeg, png = encoded(text_image(48, 64), "JPEG"), encoded(text_image(48, 64))
+    bomb = png[:16] + (60000).to_bytes(4, "big") * 2 + png[24:]
+    for data, reason in [
+        (b"", "not a JPEG or PNG"),
+        (b"GIF89a" + jpeg, "not a JPEG or PNG"),
+        (bomb, "image too large"),
+        (jpeg[: len(jpeg) // 2], "broken image"),
+        (jpeg[:4], "broken image"),
+        (png[: len(png) // 2], "broken image"),
+        (png[:20], "broken image"),
+        (b"\xff\xd8\xff" + b"\xff" * 50, "broken image"),
+        (b"\xff\xd8\xff\xe0\x00\x00" * 50, "broken image"),
+    ]:
+        assert image.problem(data) == reason
+        with pytest.raises((ValueError, OSError)):
+            image.decode(data)
