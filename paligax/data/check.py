@@ -16,6 +16,7 @@ from paligax.data.example import Refused
 from paligax.data.runtime import tf
 
 TRIED = 7  # records, spread over the epoch
+WRITTEN = ("inputs_pretokenized", "targets_pretokenized")  # the texts behind the ids, where stock tokenize kept them
 
 _FORBIDDEN = {
     r"(Random(?!IndexShuffle)|Stateful(?!PartitionedCall)|Rng|TruncatedNormal|ParameterizedTruncatedNormal|Multinomial|"
@@ -63,8 +64,7 @@ def trace(task: seqio.Task, feature_lengths: Mapping[str, int], for_evaluation: 
         converted = convert(one.map(lambda e: _with_image(e, feature_lengths["image"])), feature_lengths).element
         result = {name: _shaped(task, name, converted[name], feature_lengths) for name in convert.MODEL_FEATURES}
         if for_evaluation:
-            result |= {name: value for name, value in one.element.items() if name.endswith("_pretokenized")}
-            return result | one.carried
+            return result | one.carried | {name: one.element[name] for name in WRITTEN if name in one.element}
         return result | {"skip": one.carried["skip"]}
 
     signature = tf.TensorSpec((), tf.string), tf.TensorSpec((), tf.int64), tf.TensorSpec((2,), tf.int32)

@@ -55,6 +55,7 @@ class _Bytes(seqio.ByteVocabulary):
         return self._vocabulary.decode(ids)
 
     def _encode_tf(self, s):
+        s = tf.reshape(s, [])
         numbers = "|".join(str(k) for k in range(self._vocabulary.extra_ids)) or r"\z."
         marked = tf.strings.regex_replace(tf.strings.strip(s), rf"\s*<extra_id_({numbers})>\s*", "\ue0ff\\1\ue0ff")
         parts = tf.strings.split(marked, "\ue0ff")  # text, number, text, number, …, text

@@ -32,7 +32,7 @@ class Loaded:
       params: its parameters, nested dict of jax arrays.
       vocabulary: text ↔ ids; None with a classifier.
       feature_lengths: ``{"image": px, "inputs": L, "targets": T}``, as trained.
-      description: what paligax.json says (metrics, data, prompts, …); of a checkpoint: {"data": …} from its configuration.
+      description: what paligax.json says (metrics, data, prompts, …); of a checkpoint {"data": …} of its configuration.
     """
 
     module: Any

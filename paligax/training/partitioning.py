@@ -199,28 +199,39 @@ def check_batch_size(mesh: Mesh, batch_size: int, num_microbatches: int) -> None
         )
 
 
-def data_shard(mesh: Mesh, batch_size: int) -> tuple[int, int]:
-    """(shard_index, num_shards): which contiguous part of every global batch this process must read.
-
-    Processes whose devices hold the same rows (a tensor axis over several processes) get the same shard.
-
-    Raises:
-      ValueError: where a process's rows are not one even, contiguous part of the batch.
-    """
+def _rows_of_processes(mesh: Mesh, batch_size: int) -> dict[int, tuple[tuple[int, int], ...]]:
+    """Process → the spans of global rows that its devices hold, in order."""
     rows: dict[int, set[tuple[int, int]]] = {}
     for device, index in batch_sharding(mesh).devices_indices_map((batch_size,)).items():
         start, stop, _ = index[0].indices(batch_size)
         rows.setdefault(device.process_index, set()).add((start, stop))
-    spans = {process: (min(parts)[0], max(parts)[1]) for process, parts in rows.items()}
-    parts = sorted(set(spans.values()))
-    width = batch_size // len(parts)
-    even = parts == [(i * width, (i + 1) * width) for i in range(len(parts))]
-    if not even or any(sum(b - a for a, b in rows[p]) != width for p in rows):
+    return {process: tuple(sorted(spans)) for process, spans in rows.items()}
+
+
+def data_shard(mesh: Mesh, batch_size: int) -> tuple[int, int]:
+    """(shard_index, num_shards): which part of every batch this process must read.
+
+    Processes whose devices hold the same rows (a tensor axis over several processes) get the same shard. Where a
+    process's rows are scattered over the global array, as pods may lay them out, its shard's examples are: a batch is
+    the same set of examples on every mesh.
+
+    Raises:
+      ValueError: where processes share some of their rows and not all.
+    """
+    rows = _rows_of_processes(mesh, batch_size)
+    shards = sorted(set(rows.values()))
+    if sum(stop - start for spans in shards for start, stop in spans) != batch_size or len(set(map(len, shards))) > 1:
         raise ValueError(
             f"The rows of a batch of {batch_size} fall unevenly on the processes of the mesh {dict(mesh.shape)}: "
-            f"{spans}. Choose mesh sizes with which each process holds one contiguous part of the batch."
+            f"{rows}. Choose mesh sizes with which the processes hold equal parts of the batch."
         )
-    return parts.index(spans[jax.process_index()]), len(parts)
+    return shards.index(rows[jax.process_index()]), len(shards)
+
+
+def process_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
+    """Indices into a global array of this process's rows, in the order in which it read them: int64[rows]."""
+    spans = _rows_of_processes(mesh, batch_size)[jax.process_index()]
+    return np.concatenate([np.arange(start, stop) for start, stop in spans])
 
 
 def to_global(batch: Any, sharding: NamedSharding, batch_size: int) -> Any:

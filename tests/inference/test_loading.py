@@ -179,7 +179,6 @@ sys.meta_path.insert(0, Refuse())
 import paligax
 assert "jax" not in sys.modules and "numpy" not in sys.modules
 model = paligax.load({str(directory)!r})
-import jax
 import numpy as np
 print(model.generate([np.zeros((5, 7, 3), np.uint8)], ["Answer in EN: what? <extra_id_0>"]))
 print([name for name in banned if name in sys.modules])

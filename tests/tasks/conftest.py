@@ -56,8 +56,8 @@ def vocabulary(request, sentencepiece_files):
     }[request.param]
 
 
-@pytest.fixture
-def data():
+@pytest.fixture(scope="session")
+def data_for_all():
     """A run with bytes and lengths that hold everything."""
     return Data(
         mixture_or_task="any",
@@ -66,6 +66,11 @@ def data():
         vocabulary=ByteVocabulary(),
         data_dir="/nowhere",
     )
+
+
+@pytest.fixture
+def data(data_for_all):
+    return data_for_all
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 import re
 
 import pytest
@@ -23,22 +24,41 @@ def _only(form):
     return [float(form == f) for f in FORMS]
 
 
-def test_list(data, run, make):
-    task = make(object_aware, data, classes=CLASSES, form_rates=_only("list"))
-    examples = run(task, data, RECORD)
-    assert examples.pairs == [("Answer in EN: List the objects present: <extra_id_0>", "dog, traffic light")]
-    assert examples.target_values(task) == [("list", "dog, traffic light")]
+@pytest.fixture(scope="module")
+def task(data_for_all, make):
+    return make(object_aware, data_for_all, classes=CLASSES)
 
 
-def test_list_leaves_out_what_does_not_fit(data, run, make):
-    data = dataclasses.replace(data, feature_lengths={**data.feature_lengths, "targets": 12})
-    task = make(object_aware, data, classes=CLASSES, form_rates=_only("list"))
-    assert run(task, data, RECORD).targets == ["dog"]
+@pytest.fixture(scope="module")
+def by_form(data_for_all, run, task):
+    """by_form(record, seeds) → {form: [(prompt, target)]}."""
+
+    @functools.cache
+    def asked(labels, seeds):
+        record = {"objects": [{"label": label} for label in labels]} if labels else RECORD
+        examples = run(task, data_for_all, record, seeds=seeds)
+        pairs = collections.defaultdict(list)
+        for host, pair in zip(examples.host(), examples.pairs, strict=True):
+            pairs[host["form"].decode()].append(pair)
+        return pairs
+
+    return asked
 
 
-def test_one(data, run, make):
-    task = make(object_aware, data, classes=CLASSES, form_rates=_only("one"))
-    pairs = run(task, data, RECORD, seeds=100).pairs
+def test_forms_are_equally_frequent(by_form):
+    counts = {form: len(pairs) for form, pairs in by_form(None, 400).items()}
+    assert counts.keys() == set(FORMS)
+    assert all(65 <= count <= 135 for count in counts.values())  # 100 ± 4 sigma
+
+
+def test_list(by_form):
+    assert set(by_form(None, 400)["list"]) == {
+        ("Answer in EN: List the objects present: <extra_id_0>", "dog, traffic light")
+    }
+
+
+def test_one(by_form):
+    pairs = by_form(None, 400)["one"]
     assert set(pairs) == {
         ("Answer in EN: Is dog in the image? <extra_id_0>", "Yes"),
         ("Answer in EN: Is traffic light in the image? <extra_id_0>", "Yes"),
@@ -50,10 +70,8 @@ def test_one(data, run, make):
     _assert_balanced(pairs)
 
 
-def test_all(data, run, make):
-    record = {"objects": [{"label": label} for label in ("dog", "traffic light", "cat")]}
-    task = make(object_aware, data, classes=CLASSES, form_rates=_only("all"), max_objects=3)
-    pairs = run(task, data, record, seeds=200).pairs
+def test_all(by_form):
+    pairs = by_form(("dog", "traffic light", "cat"), 600)["all"]
     sizes = collections.Counter()
     for prompt, target in pairs:
         named = re.fullmatch(r"Answer in EN: Is (.*) in the image\? <extra_id_0>", prompt)[1].split(", ")
@@ -66,10 +84,9 @@ def test_all(data, run, make):
     assert any(prompt.startswith("Answer in EN: Is bird") for prompt, _ in pairs)  # absent ones stand anywhere
 
 
-def test_which(data, run, make):
-    task = make(object_aware, data, classes=CLASSES, form_rates=_only("which"))
+def test_which(by_form):
     kinds = collections.Counter()
-    for prompt, target in run(task, data, RECORD, seeds=100).pairs:
+    for prompt, target in by_form(None, 400)["which"]:
         named = re.fullmatch(r"Answer in EN: Which of (.*) are in the image\? <extra_id_0>", prompt)[1].split(", ")
         right = [label for label in named if label in ("dog", "traffic light")]
         assert target == ", ".join(right)  # in the order of the question
@@ -78,36 +95,38 @@ def test_which(data, run, make):
     assert {(1, 2), (1, 3), (1, 4), (2, 3), (2, 4)} == set(kinds)
 
 
-def test_forms_are_drawn_by_their_rates(data, run, make):
-    task = make(object_aware, data, classes=CLASSES, form_rates=(2, 1, 0, 1))
-    forms = collections.Counter(h["form"].decode() for h in run(task, data, RECORD, seeds=200).host())
-    assert set(forms) == {"list", "one", "which"}
-    assert 70 <= forms["list"] <= 130 and 25 <= forms["one"] <= 75
+def test_list_leaves_out_what_does_not_fit(data, run, make):
+    data = dataclasses.replace(data, feature_lengths={**data.feature_lengths, "targets": 12})
+    task = make(object_aware, data, classes=CLASSES, form_rates=_only("list"))
+    examples = run(task, data, RECORD, seeds=5)
+    assert set(examples.targets) == {"dog"}
+    assert examples.target_values(task)[0] == ("list", "dog")
 
 
-def test_verified_absent_objects_come_first(data, run, make):
+def test_verified_absent_objects_come_first(data_for_all, run, task):
     record = {"objects": [*RECORD["objects"], {"label": "sofa", "verified_absent": True}]}
-    task = make(object_aware, data, classes=CLASSES, form_rates=_only("one"))
-    asked = {prompt for prompt, target in run(task, data, record, seeds=40).pairs if target == "No"}
-    assert asked == {"Answer in EN: Is sofa in the image? <extra_id_0>"}
-    # No class list is needed then, and an absent object isn't listed.
-    task = make(object_aware, data, form_rates=_only("list"))
-    assert run(task, data, record).targets == ["dog, traffic light"]
+    examples = run(task, data_for_all, record, seeds=150)
+    hosts = zip(examples.host(), examples.pairs, strict=True)
+    one = {pair for host, pair in hosts if host["form"] == b"one" and pair[1] == "No"}
+    assert one == {("Answer in EN: Is sofa in the image? <extra_id_0>", "No")}
+    assert ("Answer in EN: List the objects present: <extra_id_0>", "dog, traffic light") in examples.pairs
 
 
-def test_what_cannot_be_used_keeps_its_place(data, run, make):
-    task = make(object_aware, data, classes=CLASSES)
+def test_what_cannot_be_used_keeps_its_place(data_for_all, run, make, task):
+    data = data_for_all
     assert run(task, data, {}).skips == ["no objects"]
     assert run(task, data, {"objects": [{"label": "sofa", "verified_absent": True}]}).skips == ["no objects"]
     assert run(task, data, RECORD | {"image": b""}).skips == ["no image"]
-    task = make(object_aware, data, classes=("dog", "traffic light"), form_rates=_only("one"))
-    assert run(task, data, RECORD).skips == ["no absent classes"]  # else all answers would be Yes
-    task = make(object_aware, data, classes=("dog", "traffic light"), form_rates=_only("list"))
-    assert run(task, data, RECORD).skips == [""]
+    # Where nothing is known to be absent, all answers would be Yes: only lists are asked for.
+    without = make(object_aware, data, classes=("dog", "traffic light"))
+    examples = run(without, data, RECORD, seeds=30)
+    assert {(h["form"] == b"list", skip) for h, skip in zip(examples.host(), examples.skips, strict=True)} == {
+        (True, ""),
+        (False, "no absent classes"),
+    }
 
 
-def test_metrics_by_form_and_lists_in_any_order(data, make):
-    task = make(object_aware, data, classes=CLASSES)
+def test_metrics_by_form_and_lists_in_any_order(task):
     (metric,) = task.metric_fns
     scores = metric([("list", "dog, cat"), ("one", "Yes"), ("one", "No")], ["cat, dog", "yes", "Yes"])
     assert list(scores) == ["exact_match", "exact_match_list", "exact_match_one"]

@@ -134,9 +134,15 @@ def test_processes_that_share_rows_read_the_same(monkeypatch):
     assert [shard_of(monkeypatch, p, 4, rows) for p in range(4)] == [(0, 2), (0, 2), (1, 2), (1, 2)]
 
 
-def test_scattered_rows_are_refused(monkeypatch):
-    with pytest.raises(ValueError, match="one contiguous part"):
-        shard_of(monkeypatch, 0, 2, [(0, 0, 2), (1, 2, 4), (0, 4, 6), (1, 6, 8)])
+def test_scattered_rows_are_one_shard(monkeypatch):
+    rows = [(0, 0, 2), (1, 2, 4), (0, 4, 6), (1, 6, 8)]
+    assert [shard_of(monkeypatch, p, 2, rows) for p in range(2)] == [(0, 2), (1, 2)]
+    np.testing.assert_array_equal(partitioning.process_rows(mesh(), 8), [2, 3, 6, 7])
+
+
+def test_rows_that_are_shared_in_part_are_refused(monkeypatch):
+    with pytest.raises(ValueError, match="fall unevenly"):
+        shard_of(monkeypatch, 0, 2, [(0, 0, 4), (1, 0, 4), (1, 4, 8)])
 
 
 def test_to_global_keeps_rows_in_order():

@@ -1,0 +1,54 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from paligax.data import records, shards
+from tests.data.conftest import jpeg, record
+
+
+@pytest.fixture
+def held_out(data):
+    return dataclasses.replace(data, split="validation", batch_size=4)
+
+
+def test_every_entry_once_in_order_with_its_host_side_fields(held_out):
+    batches = list(held_out.evaluation("toy_question"))
+    examples = [example for batch in batches for example in batch.examples]
+    assert [batch.batch.size for batch in batches] == [4, 4]
+    assert examples[-1] is None and not batches[-1].batch.weights[-1].any()
+    assert [example["id"] for example in examples[:-1]] == ["r100", "r101", "r101", "r103", "r104", "r104", "r106"]
+    third = examples[2]
+    assert third["task"] == "toy_question" and third["prompt"] == "how many 1?" and third["targets"] == "101"
+    assert third["references"] == ["101"] and third["size"] == 2 and third["skip"] == ""
+    np.testing.assert_array_equal(third["image"], batches[0].batch.image[2])
+    assert held_out.vocabulary.decode(batches[0].batch.targets[2]) == "101"
+
+
+def test_two_times_and_any_seed_of_order_give_the_same(held_out):
+    first, second = (list(held_out.evaluation("toy_caption")) for _ in range(2))
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_array_equal(a.batch.inputs, b.batch.inputs)
+
+
+def test_shards_divide_the_entries_and_have_equally_many_batches(held_out):
+    whole = list(held_out.evaluation("toy_question", num_examples=5))
+    halves = [list(held_out.evaluation("toy_question", 5, i, 2)) for i in range(2)]
+    assert len(whole) == len(halves[0]) == len(halves[1]) == 2
+    for step, batch in enumerate(whole):
+        both = np.concatenate([half[step].batch.inputs for half in halves])
+        np.testing.assert_array_equal(batch.batch.inputs, both)
+    assert [e is None for e in halves[1][1].examples] == [True, True]
+    with pytest.raises(ValueError, match="Shard 0 of 3"):
+        next(held_out.evaluation("toy_question", None, 0, 3))
+
+
+def test_what_cannot_be_used_keeps_its_place(held_out, tmp_path):
+    written = [record(0), {**record(1), "image": jpeg(1)[:200]}, record(2)]
+    shards.write_shards(str(tmp_path), "validation", [records.encode(r) for r in written])
+    records.write_manifest(str(tmp_path))
+    own = dataclasses.replace(held_out, data_dir=str(tmp_path))
+    (batch, _) = own.evaluation("toy_caption")
+    assert [example["skip"] for example in batch.examples] == ["", "", "broken image", "broken image"]
+    assert batch.batch.weights.any(axis=1).tolist() == [True, True, False, False]
+    assert batch.examples[2]["id"] == "toy_caption:1:0"

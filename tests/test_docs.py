@@ -1,0 +1,36 @@
+"""The examples of the documentation work as they stand there."""
+
+import pathlib
+import re
+import textwrap
+
+import pytest
+
+from paligax import configuration
+from tests.tiny_run import GIN, write_records
+
+DOCS = pathlib.Path(__file__).resolve().parents[1] / "docs"
+
+
+def block(document: str, with_words: str) -> str:
+    """The indented block of a page that contains these words."""
+    blocks = re.findall(r"(?:^(?:    .*)?\n)+", (DOCS / document).read_text(), re.M)
+    return textwrap.dedent(next(block for block in blocks if with_words in block))
+
+
+def test_the_experiment_of_the_launch_page_has_no_mistake():
+    config = configuration.parse([], text=block("launch.md", "include 'models/"), roots=["Trainer"])
+    assert config.build("Data").batch_size == 4096
+
+
+@pytest.mark.slow
+def test_the_task_module_of_the_tasks_page_feeds_a_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    write_records()
+    pathlib.Path("my_tasks.py").write_text(block("tasks.md", "def register"))
+    words = ["MIXTURE_OR_TASK_NAME=shouted", "Data.task_modules=('my_tasks',)"]
+    data = configuration.parse([], words, ["Data"], text=GIN).build("Data")
+    batch = next(data.stream().batches()).batch
+    assert data.vocabulary.decode(batch.inputs[0]).startswith("Shout the answer: how many are")
+    assert batch.weights.any(axis=1).all()
