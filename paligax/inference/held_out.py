@@ -29,6 +29,10 @@ class HeldOut:
     counts: Mapping[str, int]
     seconds: Mapping[str, float]
 
+    def prompts(self) -> dict[str, str]:
+        """A prompt of each task that has any, for the card of an export."""
+        return {task: examples[0].prompt for task, examples in self.examples.items() if examples and examples[0].prompt}
+
     def save(self, directory: str | os.PathLike) -> None:
         """Writes held_out.json, and the examples beside it."""
         directory = pathlib.Path(directory)

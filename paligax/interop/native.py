@@ -94,8 +94,16 @@ def load(path: str | os.PathLike) -> dict[str, Any]:
         raise ValueError(f"{str(path)!r} can't be read: {error}. Copy it again.") from error
 
 
+def _kind(dtype: Any) -> str:
+    """numpy's kind of a dtype ("f", "i", …); bfloat16, which numpy counts among the unknown ones, is a float."""
+    dtype = np.dtype(dtype)
+    return "f" if dtype.name.startswith(("bfloat", "float")) else dtype.kind
+
+
 def check(params: Params, expected: Params, where: str = "the weights") -> None:
     """Compares names, shapes and dtypes with those of the model (arrays or ``jax.ShapeDtypeStruct``).
+
+    Any float may stand for another: weights may be stored in half precision.
 
     Raises ValueError that lists every difference (the first twenty), a missing name with the nearest one that is there.
     """
@@ -109,7 +117,7 @@ def check(params: Params, expected: Params, where: str = "the weights") -> None:
             problems.append(f"missing {name} {tuple(leaf.shape)}" + (f" (there is {near[0]})" if near else ""))
         elif tuple(got[name].shape) != tuple(leaf.shape):
             problems.append(f"{name} has shape {tuple(got[name].shape)}, the model expects {tuple(leaf.shape)}")
-        elif np.dtype(got[name].dtype).kind != np.dtype(leaf.dtype).kind:
+        elif _kind(got[name].dtype) != _kind(leaf.dtype):
             problems.append(f"{name} has dtype {got[name].dtype}, the model expects {leaf.dtype}")
     problems += [f"unknown {name} {tuple(got[name].shape)}" for name in extra]
     if problems:

@@ -9,10 +9,12 @@ import re
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from paligax.inference.held_out import BLIND, Results
+from paligax.inference.held_out import BLIND, HeldOut, Results
 from paligax.inference.shown import Shown
 from paligax.metrics import LOWER_IS_BETTER
 from paligax.reports import page, plots
+
+HELD_OUT = "held_out"  # of a run directory: its evaluation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +34,16 @@ class Stage:
     losses: Mapping[str, tuple[Sequence[float], Sequence[float]]] = dataclasses.field(default_factory=dict)
     results: Results = dataclasses.field(default_factory=dict)
     examples: Mapping[str, Sequence[Shown]] = dataclasses.field(default_factory=dict)
+
+
+def read_stage(name: str, title: str, run_directory: str | os.PathLike) -> Stage:
+    """A stage from what its run left behind: metrics.jsonl, and held_out/ as ``HeldOut.save`` writes it, where it is."""
+    directory = pathlib.Path(run_directory)
+    losses = read_losses(directory / "metrics.jsonl") if (directory / "metrics.jsonl").is_file() else {}
+    if not (directory / HELD_OUT).is_dir():
+        return Stage(name, title, losses)
+    found = HeldOut.load(directory / HELD_OUT)
+    return Stage(name, title, losses, found.results, found.examples)
 
 
 def headline(metrics: Mapping[str, float]) -> str:

@@ -135,6 +135,10 @@ def test_what_was_found_survives_the_process(answered, tmp_path):
         HeldOut.load(tmp_path / "elsewhere")
 
 
+def test_prompts_for_the_card(answered):
+    assert answered.prompts()["ocr"] == "Generate the ocr_text in en: <extra_id_0>"
+
+
 def test_values_that_are_not_finite_are_null_in_json(tmp_path):
     HeldOut({"detection": {"ap50": float("nan")}}, {"detection": []}, {"detection": 0}, {"detection": 0.1}).save(
         tmp_path

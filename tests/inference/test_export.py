@@ -6,6 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+import paligax
 from paligax import models
 from paligax.inference import export
 from paligax.interop import native
@@ -78,6 +79,9 @@ def test_bfloat16_halves_the_file(module, params, vocabulary, lengths, tmp_path)
     got = weights["language"]["logits"]["kernel"]
     assert got.dtype == ml_dtypes.bfloat16
     np.testing.assert_array_equal(got, params["language"]["logits"]["kernel"].astype(ml_dtypes.bfloat16))
+    loaded = paligax.load(tmp_path / "bfloat16")
+    assert loaded.params["projection"]["bias"].dtype == ml_dtypes.bfloat16
+    assert len(loaded.generate(None, ["what? <extra_id_0>"])) == 1
     with pytest.raises(ValueError, match="choose float32, bfloat16 or float16"):
         export.export(tmp_path / "x", module, params, vocabulary, feature_lengths=lengths, dtype="int3")
 

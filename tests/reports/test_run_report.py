@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from paligax.inference.held_out import HeldOut
 from paligax.inference.shown import Box, Shown
 from paligax.reports import page, run_report
 
@@ -141,6 +142,17 @@ def test_losses_are_read_from_a_log_that_was_resumed_and_cut_short(tmp_path):
     file = tmp_path / "metrics.jsonl"
     file.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 30, "lo')
     assert run_report.read_losses(file) == {"vqa": ([10, 20], [2.0, 1.25]), "ocr": ([10], [4.0])}
+
+
+def test_a_stage_is_read_from_its_run_directory(stages, tmp_path):
+    assert run_report.read_stage("base", "Base", tmp_path) == run_report.Stage("base", "Base")
+    (tmp_path / "metrics.jsonl").write_text('{"step": 10, "loss/vqa": 2.0}\n')
+    base = stages[1]
+    HeldOut(base.results, base.examples, {"vqa": 2, "ocr": 1}, {"vqa": 1.5, "ocr": 0.5}).save(tmp_path / "held_out")
+    stage = run_report.read_stage("base", "Base", tmp_path)
+    assert stage.losses == {"vqa": ([10], [2.0])} and stage.results == base.results
+    assert [e.prediction for e in stage.examples["vqa"]] == ["cat", ""]
+    assert stage.examples["detection"][0].predicted_boxes == base.examples["detection"][0].predicted_boxes
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def vocabulary(request, sentencepiece_files):
 
 
 @pytest.fixture(scope="session")
-def data_for_all():
+def data():
     """A run with bytes and lengths that hold everything."""
     return Data(
         mixture_or_task="any",
@@ -66,11 +66,6 @@ def data_for_all():
         vocabulary=ByteVocabulary(),
         data_dir="/nowhere",
     )
-
-
-@pytest.fixture
-def data(data_for_all):
-    return data_for_all
 
 
 @pytest.fixture(scope="session")

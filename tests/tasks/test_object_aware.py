@@ -25,18 +25,18 @@ def _only(form):
 
 
 @pytest.fixture(scope="module")
-def task(data_for_all, make):
-    return make(object_aware, data_for_all, classes=CLASSES)
+def task(data, make):
+    return make(object_aware, data, classes=CLASSES)
 
 
 @pytest.fixture(scope="module")
-def by_form(data_for_all, run, task):
+def by_form(data, run, task):
     """by_form(record, seeds) → {form: [(prompt, target)]}."""
 
     @functools.cache
     def asked(labels, seeds):
         record = {"objects": [{"label": label} for label in labels]} if labels else RECORD
-        examples = run(task, data_for_all, record, seeds=seeds)
+        examples = run(task, data, record, seeds=seeds)
         pairs = collections.defaultdict(list)
         for host, pair in zip(examples.host(), examples.pairs, strict=True):
             pairs[host["form"].decode()].append(pair)
@@ -103,17 +103,16 @@ def test_list_leaves_out_what_does_not_fit(data, run, make):
     assert examples.target_values(task)[0] == ("list", "dog")
 
 
-def test_verified_absent_objects_come_first(data_for_all, run, task):
+def test_verified_absent_objects_come_first(data, run, task):
     record = {"objects": [*RECORD["objects"], {"label": "sofa", "verified_absent": True}]}
-    examples = run(task, data_for_all, record, seeds=150)
+    examples = run(task, data, record, seeds=150)
     hosts = zip(examples.host(), examples.pairs, strict=True)
     one = {pair for host, pair in hosts if host["form"] == b"one" and pair[1] == "No"}
     assert one == {("Answer in EN: Is sofa in the image? <extra_id_0>", "No")}
     assert ("Answer in EN: List the objects present: <extra_id_0>", "dog, traffic light") in examples.pairs
 
 
-def test_what_cannot_be_used_keeps_its_place(data_for_all, run, make, task):
-    data = data_for_all
+def test_what_cannot_be_used_keeps_its_place(data, run, make, task):
     assert run(task, data, {}).skips == ["no objects"]
     assert run(task, data, {"objects": [{"label": "sofa", "verified_absent": True}]}).skips == ["no objects"]
     assert run(task, data, RECORD | {"image": b""}).skips == ["no image"]
