@@ -1,4 +1,4 @@
-"""How fast a train step is: seconds, examples/s, and MFU against the matrix products the machine can do in the same run.
+"""How fast a train step is: seconds, examples/s, and MFU against this machine's matrix products in the same run.
 
     python benchmarks/step.py --model=mini --batch_size=64 --json=step.json
 

@@ -51,7 +51,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     import jax
 
     from paligax import models, vocabulary
-    from paligax.inference import evaluation
+    from paligax.inference.held_out import print_table
     from paligax.training import checkpoints
 
     params, architecture, text, described = checkpoints.restore_params(arguments.checkpoint)
@@ -62,7 +62,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
         evaluator = dataclasses.replace(evaluator, data=data)
     found = evaluator.run(models.build(architecture), params)
     if jax.process_index() == 0:
-        evaluation.print_table({"score": found.results})
+        print_table({"score": found.results})
         if arguments.json:
             _write_json(arguments.json, found.results)
 

@@ -25,7 +25,8 @@ def text_image(height=384, width=512, seed=0):
     for line in range(height // 24):
         fill = (0, 0, 0) if line % 2 else (255, 255, 255)
         font = ImageFont.truetype(path, 10 + line)
-        draw.text((rng.integers(0, width // 4 + 1), 24 * line), "The quick brown fox jumps over it", fill=fill, font=font)
+        left = rng.integers(0, width // 4 + 1)
+        draw.text((left, 24 * line), "The quick brown fox jumps over it", fill=fill, font=font)
     return np.asarray(picture)
 
 

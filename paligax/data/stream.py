@@ -16,7 +16,7 @@ import math
 import os
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import seqio
@@ -100,27 +100,8 @@ class Stream:
 
     def fingerprint(self) -> str:
         """Hash of everything that decides the batches; not of how many shards read them, nor where the data lies."""
-        data = self.data
-        described = {
-            "version": VERSION,
-            "rates": {name: int(n) for name, n in zip(self.task_names, self.schedule.counts, strict=True)},
-            "tasks": {
-                task.name: {
-                    "data": task.split.digest,
-                    "split": task.split.name,
-                    "items": task.task.source.items,
-                    "preprocessors": [seqio.utils.function_name(p) for p in task.task.preprocessors],
-                }
-                for task in self.tasks
-            },
-            "feature_lengths": dict(data.feature_lengths),
-            "batch_size": data.batch_size,
-            "vocabulary": data.vocabulary.digest() if "targets" in data.feature_lengths else None,
-            "seed": data.seed,
-            "shuffle": data.shuffle,
-            "options": dict(data.options),
-        }
-        return hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()[:16]
+        counts = {name: int(n) for name, n in zip(self.task_names, self.schedule.counts, strict=True)}
+        return fingerprint(self.data, self.tasks, counts)
 
     def _make_plan(self, number: int) -> _Plan:
         steps = number * self._steps_a_plan + np.arange(self._steps_a_plan, dtype=np.int64)
@@ -174,6 +155,30 @@ class Stream:
         finally:
             for feed in feeds:
                 feed.close()
+
+
+def fingerprint(data: Data, tasks: Sequence[TaskRows], counts: Mapping[str, int]) -> str:
+    """See Stream.fingerprint; counts: task name → its positions in a block."""
+    described = {
+        "version": VERSION,
+        "counts": dict(counts),
+        "tasks": {
+            task.name: {
+                "data": task.split.digest,
+                "split": task.split.name,
+                "items": task.task.source.items,
+                "preprocessors": [seqio.utils.function_name(p) for p in task.task.preprocessors],
+            }
+            for task in tasks
+        },
+        "feature_lengths": dict(data.feature_lengths),
+        "batch_size": data.batch_size,
+        "vocabulary": data.vocabulary.digest() if "targets" in data.feature_lengths else None,
+        "seed": data.seed,
+        "shuffle": data.shuffle,
+        "options": dict(data.options),
+    }
+    return hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 class _Feed:

@@ -54,17 +54,25 @@ class _Bytes(seqio.ByteVocabulary):
     def decode(self, ids):
         return self._vocabulary.decode(ids)
 
+    @tf.autograph.experimental.do_not_convert
     def _encode_tf(self, s):
-        s = tf.reshape(s, [])
-        numbers = "|".join(str(k) for k in range(self._vocabulary.extra_ids)) or r"\z."
-        marked = tf.strings.regex_replace(tf.strings.strip(s), rf"\s*<extra_id_({numbers})>\s*", "\ue0ff\\1\ue0ff")
-        parts = tf.strings.split(marked, "\ue0ff")  # text, number, text, number, …, text
-        is_sentinel = tf.range(tf.size(parts)) % 2 == 1
-        number = tf.strings.to_number(tf.boolean_mask(parts, is_sentinel), tf.int32)
-        octets = tf.strings.bytes_split(tf.where(is_sentinel, b"\xff", parts))
-        values = tf.cast(tf.reshape(tf.io.decode_raw(octets.flat_values, tf.uint8), [-1]), tf.int32) + 3
-        of_part = tf.boolean_mask(octets.row_starts(), is_sentinel)
-        return tf.tensor_scatter_nd_update(values, of_part[:, None], self.vocab_size - 1 - number)
+        # UTF-8 has no bytes above 0xf7: 0xff stands for a sentinel with one digit behind it, 0xfe for one with two, …
+        s = tf.strings.unicode_transcode(tf.strings.strip(tf.reshape(s, [])), "UTF-8", "UTF-8")
+        digits = range(1, len(str(self._vocabulary.extra_ids - 1)) + 1) if self._vocabulary.extra_ids else ()
+        for n in digits:
+            known = "|".join(str(k) for k in range(self._vocabulary.extra_ids) if len(str(k)) == n)
+            s = tf.strings.regex_replace(s, rf"\s*<extra_id_({known})>\s*", bytes([256 - n]) + rb"\1")
+        octets = tf.cast(tf.io.decode_raw(s, tf.uint8), tf.int32)
+        ids, keep = octets + 3, tf.ones_like(octets, tf.bool)
+        behind = [tf.pad(octets, [[0, n]])[n:] - ord("0") for n in digits]
+        number = tf.zeros_like(octets)
+        for n in digits:
+            number = number * 10 + behind[n - 1]
+            sentinel = octets == 256 - n
+            ids = tf.where(sentinel, self.vocab_size - 1 - number, ids)
+            for k in range(1, n + 1):
+                keep &= ~tf.pad(sentinel, [[k, 0]])[: tf.size(octets)]
+        return tf.boolean_mask(ids, keep)
 
 
 # -------------------------------------------------------------------------------------------------- random choices

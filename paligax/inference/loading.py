@@ -203,7 +203,9 @@ def _load_checkpoint(path: pathlib.Path) -> Loaded:
     patches = params["vision"]["pos_embedding"].shape[1]
     lengths = {"image": math.isqrt(patches) * module.vision.patch_size}
     if "num_classes" in architecture:
-        return _assemble(module, params, None, lengths | {"labels": module.num_classes}, _stated(config), str(path))
+        image = jax.ShapeDtypeStruct((1, lengths["image"], lengths["image"], 3), np.uint8)
+        logits = jax.eval_shape(lambda params, image: module.apply({"params": params}, image), params, image)
+        return _assemble(module, params, None, lengths | {"labels": logits.shape[-1]}, _stated(config), str(path))
     lengths = _configured_lengths(config, path) | lengths
     return _assemble(module, params, vocabulary_lib.from_dict(described), lengths, _stated(config), str(path))
 

@@ -37,7 +37,7 @@ class Stage:
 
 
 def read_stage(name: str, title: str, run_directory: str | os.PathLike) -> Stage:
-    """A stage from what its run left behind: metrics.jsonl, and held_out/ as ``HeldOut.save`` writes it, where it is."""
+    """A stage from what its run left behind: metrics.jsonl, and held_out/ as ``HeldOut.save`` wrote it."""
     directory = pathlib.Path(run_directory)
     losses = read_losses(directory / "metrics.jsonl") if (directory / "metrics.jsonl").is_file() else {}
     if not (directory / HELD_OUT).is_dir():

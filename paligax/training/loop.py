@@ -279,6 +279,7 @@ def _save_and_stop(
         with recorder.pause("save"):
             run.checkpoints.save(done, state)
             run.checkpoints.finish()
+    recorder.finish(done)
     say(f"Asked to stop: step {done} is saved. The same command goes on from there.")
     return stopping.Preempted(done)
 

@@ -83,13 +83,15 @@ class Recorder:
         run_log.check_finite(step, values, item.ids, self._task_names)
         self._window.add(values)
         self._window.skip(item.skipped)
-        seconds = max(time.perf_counter() - self._began - self._paused, 1e-9) / self._window.steps
-        self._display.update(step, float(values["loss"]), self._batch_size / seconds)
+        self._display.update(step, float(values["loss"]), self._batch_size / self._seconds_per_step())
         if step % self._log_every == 0 or step == self._train_steps:
-            self._write(step, seconds)
+            self._write(step)
 
-    def _write(self, step: int, seconds: float) -> None:
-        values = self._window.values()
+    def _seconds_per_step(self) -> float:
+        return max(time.perf_counter() - self._began - self._paused, 1e-9) / self._window.steps
+
+    def _write(self, step: int) -> None:
+        values, seconds = self._window.values(), self._seconds_per_step()
         values |= {"seconds_per_step": seconds, "examples_per_second": self._batch_size / seconds}
         if self._flops_and_peak is not None:
             flops, peak = self._flops_and_peak
@@ -118,5 +120,8 @@ class Recorder:
         self._paused += time.perf_counter() - began
 
     def finish(self, step: int) -> None:
-        """Writes where the time of this start went, as "seconds/<name>"."""
+        """Writes the steps that have no line yet, and where the time of this start went, as "seconds/<name>"."""
+        self.settle()
+        if self._window.steps:
+            self._write(step)
         self._log.write(step, {f"seconds/{name}": value for name, value in self._watch.seconds.items()})

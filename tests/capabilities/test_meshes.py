@@ -1,17 +1,24 @@
 """However the mesh is cut, one step gives the loss and the gradients of a single device."""
 
 import functools
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import time
 
 import jax
 import numpy as np
 import pytest
 
-from paligax.training import partitioning, step, treatments, trees
+from paligax.training import checkpoints, partitioning, run_log, step, treatments, trees
 from paligax.training.partitioning import Partitioner
 from tests.training import toy
 
 pytestmark = pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 devices (XLA_FLAGS of tests/conftest.py)")
 
+ROOT = pathlib.Path(__file__).parents[2]
 SHAPES = [(8, 1, 1), (1, 8, 1), (1, 1, 8), (4, 2, 1), (2, 1, 4), (2, 2, 2)]
 
 
@@ -73,3 +80,47 @@ def test_pali(shape):
 @pytest.mark.parametrize("shape", SHAPES[4:], ids=str)
 def test_classifier_on_more_shapes(shape):
     check(shape, "labels")
+
+
+def run_processes(directory, processes, *words, stop_after=None):
+    """Exit codes and output of a run on some processes of two devices each; SIGTERM goes to the first one."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    flags = "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0"
+    command = [sys.executable, "-m", "tests.training.toy", str(directory), "--fsdp=2", *words]
+    output = directory.with_suffix(".txt").open("w")
+    started = [
+        subprocess.Popen(
+            [*command, "--join", address, str(processes), str(i)] if processes > 1 else command,
+            env=os.environ | {"XLA_FLAGS": flags},
+            cwd=ROOT,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        for i in range(processes)
+    ]
+    while stop_after and len(run_log.read(directory)) < stop_after and started[0].poll() is None:
+        time.sleep(0.05)
+    if stop_after:
+        started[0].terminate()
+    return [process.wait(timeout=500) for process in started], directory.with_suffix(".txt").read_text()
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_does_and_one_goes_on_for_two(tmp_path):
+    codes, output = run_processes(tmp_path / "one", 1)
+    assert codes == [0], output
+    codes, output = run_processes(tmp_path / "two", 2, "--pause=0.3", stop_after=2)
+    assert codes == [75, 75] and "Asked to stop" in output, output
+    codes, output = run_processes(tmp_path / "two", 2, "--steps=7")
+    assert codes == [0, 0] and output.count("Resuming") == 1, output
+    codes, output = run_processes(tmp_path / "two", 1)
+    assert codes == [0] and "Resuming" in output, output
+    one, two = ({row["step"]: row for row in run_log.read(tmp_path / name)} for name in ("one", "two"))
+    for done in (2, 4, 6):
+        assert two[done]["loss"] == pytest.approx(one[done]["loss"], rel=1e-4)
+        assert two[done]["skipped/vqa/empty text"] == 2 * one[done]["skipped/vqa/empty text"], "each has one a step"
+    one, two = (trees.flatten(checkpoints.restore_params(tmp_path / name)[0]) for name in ("one", "two"))
+    for name, value in one.items():
+        np.testing.assert_allclose(two[name], value, rtol=1e-3, atol=1e-5, err_msg=name)

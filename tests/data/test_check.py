@@ -6,7 +6,7 @@ import seqio
 from paligax.data import check, registry
 from paligax.data.example import Refused
 from paligax.data.runtime import tf
-from tests.data.conftest import LENGTHS, add_task, caption, steps
+from tests.data.toy import LENGTHS, add_task, caption, steps
 
 
 def traced(data, *own):
@@ -72,7 +72,8 @@ def test_a_run_is_refused_before_training(data, preprocessor, monkeypatch):
 
 def test_wrong_shapes_are_told(data):
     cropped = mapped("cropped", lambda e: {**e, "image": e["image"][:8, :8]})
-    with pytest.raises(ValueError, match=r"'checked': feature 'image' comes out in shape \(8, 8, 3\), expected \(16, 16"):
+    told = r"'checked': feature 'image' comes out in shape \(8, 8, 3\), expected \(16, 16"
+    with pytest.raises(ValueError, match=told):
         traced(data, cropped)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from paligax.data import records, shards
-from tests.data.conftest import jpeg, record
+from tests.data.toy import jpeg, record
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import seqio
 
 from paligax.data import records, registry, shards
 from paligax.data.rows import TaskRows, neutral, unusable
-from tests.data.conftest import LENGTHS, add_task, caption, jpeg, record, steps
+from tests.data.toy import LENGTHS, add_task, caption, jpeg, record, steps
 
 SEED = np.array([1, 2], np.int32)
 
@@ -19,7 +19,7 @@ def rows(data):
 
 def test_one_record_alone(rows):
     row, reason = rows.run(records.encode(record(3)), 1, SEED)
-    assert reason == "" and row["image"].shape == (16, 16, 3) and row["image"].any() and row["weights"].sum() == 14
+    assert reason == "" and row["image"].shape == (16, 16, 3) and row["image"].any() and row["weights"].sum() == 13
 
 
 @pytest.mark.parametrize(
@@ -27,9 +27,10 @@ def test_one_record_alone(rows):
     [
         ({"image": jpeg(0)[:300]}, 0, "broken image"),
         ({"image": b"GIF89a"}, 0, "not a JPEG or PNG"),
-        ({"image": b""}, 0, "error in the task: InvalidArgumentError"),
+        ({"image": b"", "text": "words"}, 0, "error in the task: InvalidArgumentError"),
+        ({"image": b""}, 0, "empty record"),
         ({"alt_text": [{"lang": "en", "text": ""}]}, 0, "empty text"),
-        ({"alt_text": [{"lang": "en", "text": " "}]}, 0, ""),
+        ({"alt_text": [{"lang": "en", "text": " "}]}, 0, "empty targets"),
         ({}, 7, "no alt_text"),
         ({"qa": {"lang": ["en"], "question": [], "answer": []}}, 0, "uneven groups"),
     ],
@@ -56,7 +57,8 @@ def test_neutral_rows_weigh_nothing_but_can_be_attended_to():
 
 
 def test_sources_without_random_access_and_empty_indices_are_told(data):
-    task = seqio.Task("t", source=seqio.FunctionDataSource(lambda **k: None, splits=["train"]), output_features={})
+    source = seqio.FunctionDataSource(lambda split, shuffle_files: None, splits=["train"])
+    task = seqio.Task("t", source=source, output_features={})
     with pytest.raises(ValueError, match="'t' reads from FunctionDataSource.*RecordSource"):
         TaskRows(task, data)
     with pytest.raises(ValueError, match="'toy_text': split 'validation'.*no entries 'text'"):

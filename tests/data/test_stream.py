@@ -5,17 +5,15 @@ import numpy as np
 import pytest
 
 from paligax.batch import LabelBatch
-from paligax.data import features, images, records, shards
+from paligax.data import Data, features, images, records, shards
 from paligax.data.runtime import tf
 from paligax.data.stream import StreamBatch
-from tests.data.conftest import LENGTHS, add_task, record
+from paligax.vocabulary import ByteVocabulary
+from tests.data.toy import LENGTHS, add_task, record
 
 
 @pytest.fixture(scope="module")
 def stream(data_dir, toy_module):
-    from paligax.data import Data
-    from paligax.vocabulary import ByteVocabulary
-
     return Data("toy", LENGTHS, 12, ByteVocabulary(), data_dir=data_dir, task_modules=("toy_tasks",)).stream()
 
 
@@ -54,17 +52,22 @@ def test_steps_continue_across_plans(stream):
 
 
 def test_the_fingerprint_names_what_decides_the_batches(data):
-    fingerprint = data.stream().fingerprint()
-    assert fingerprint == data.stream(1, 2).fingerprint() and len(fingerprint) == 16
+    from paligax.data.stream import fingerprint
+
+    own = dataclasses.replace(data, mixture_or_task="toy_text")
+    stream = own.stream()
+    first = stream.fingerprint()
+    assert first == own.stream(1, 2).fingerprint() and len(first) == 16
     for change in (
         {"seed": 1},
         {"batch_size": 24},
         {"feature_lengths": {**LENGTHS, "targets": 16}},
-        {"rates": {"toy_caption": 1, "toy_question": 1}},
         {"options": {"x": 1}},
         {"shuffle": False},
+        {"vocabulary": ByteVocabulary(10)},
     ):
-        assert dataclasses.replace(data, **change).stream().fingerprint() != fingerprint, change
+        assert fingerprint(dataclasses.replace(own, **change), stream.tasks, {"toy_text": 1}) != first, change
+    assert fingerprint(own, stream.tasks, {"toy_text": 1}) == first != fingerprint(own, stream.tasks, {"toy_text": 2})
 
 
 def test_impossible_shards_are_told(data):

@@ -39,6 +39,7 @@ def test_prompts_have_the_ids_that_serving_gives_them(data, run, make, vocabular
         assert fields["targets"].tolist() == [*vocabulary.encode(" ".join(words[count:])), eos]
 
 
+@pytest.mark.parametrize("vocabulary", ["bytes", "mt5"], indirect=True)
 def test_a_long_prompt_keeps_its_sentinel(data, run, make, vocabulary):
     short = dataclasses.replace(data, vocabulary=vocabulary, feature_lengths={"image": 16, "inputs": 10, "targets": 4})
     (fields,) = run(make(vqa, short), short, RECORD).fields

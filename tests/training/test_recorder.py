@@ -103,6 +103,13 @@ def test_pauses_settle_first_and_do_not_count_as_steps(recorder, monkeypatch):
     assert recorder._log.rows[-1] == (2, {"seconds/evaluate": 50.0})
 
 
+def test_a_run_that_is_stopped_between_two_lines_writes_what_it_has(recorder):
+    for step in range(1, 4):
+        recorder.step(step, item(), metrics(step))
+    recorder.finish(3)
+    assert [(step, row["loss"]) for step, row in recorder._log.rows if "loss" in row] == [(2, 1.5), (3, 3.0)]
+
+
 def test_scores_are_written_by_task_and_metric(recorder):
     recorder.evaluation(4, {"vqa": {"accuracy": 0.5, "blind": np.float32(0.25)}})
     recorder.evaluation(4, {})

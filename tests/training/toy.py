@@ -15,6 +15,7 @@ import numpy as np
 from paligax.batch import LabelBatch, TextBatch
 from paligax.models import MT5, Classifier, PaLI, ViT
 from paligax.training import Trainer, objectives, optimizers, schedules, state
+from paligax.training.partitioning import Partitioner
 from paligax.vocabulary import ByteVocabulary
 
 RESOLUTION, INPUTS, TARGETS, VOCABULARY, CLASSES = 16, 6, 5, 64, 8
@@ -207,15 +208,27 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--steps", type=int, default=9)
     parser.add_argument("--pause", type=float, default=0.0)
     parser.add_argument("--cache", default="")
+    parser.add_argument("--fsdp", type=int, default=1)
+    parser.add_argument("--join", nargs=3, metavar=("ADDRESS", "PROCESSES", "INDEX"), help="one of several processes")
     parser.add_argument("--die", default="", choices=["", *MOMENTS], help="the moment at which it kills itself")
     parser.add_argument("--file_limit", type=int, default=0, help="bytes a file may have, as if the disk were full")
     chosen = parser.parse_args(arguments)
+    if chosen.join:
+        import jax
+
+        address, processes, index = chosen.join
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+        jax.distributed.initialize(address, int(processes), int(index))
     if chosen.die:
         MOMENTS[chosen.die]()
     if chosen.file_limit:
         limit_files(chosen.file_limit)
     made = job(
-        chosen.kind, steps=chosen.steps, data=Data(kind=chosen.kind, pause=chosen.pause), compile_cache=chosen.cache
+        chosen.kind,
+        steps=chosen.steps,
+        data=Data(kind=chosen.kind, pause=chosen.pause),
+        compile_cache=chosen.cache,
+        partitioner=Partitioner(fsdp=chosen.fsdp),
     )
     state = train(made, pathlib.Path(chosen.directory), "run = 'toy'\n")
     print(f"final step {int(state.step)}")
