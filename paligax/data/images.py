@@ -5,6 +5,7 @@ import seqio
 from paligax import image as image_lib
 from paligax.data.runtime import tf
 
+_PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 SMALL = 40_000  # pixels, up to which TensorFlow's resize is the faster one
 
 
@@ -14,12 +15,14 @@ def decode(data: tf.Tensor) -> tf.Tensor:
     Raises InvalidArgumentError (which costs the stream this one row) on anything else, on bytes cut short, and before
     decoding on a header that claims more than image.MAX_PIXELS.
     """
-    is_png = tf.strings.substr(data, 0, 8) == b"\x89PNG\r\n\x1a\n"
-    is_jpeg = tf.strings.substr(data, 0, 3) == b"\xff\xd8\xff"
-    with tf.control_dependencies([tf.debugging.Assert(is_png | is_jpeg, ["not a JPEG or PNG"])]):
-        shape = tf.cond(is_png, lambda: _png_shape(data), lambda: tf.io.extract_jpeg_shape(data)[:2])
-    pixels = tf.reduce_prod(tf.cast(shape, tf.int64))
-    with tf.control_dependencies([tf.debugging.Assert(pixels <= image_lib.MAX_PIXELS, ["image too large", shape])]):
+    magic = tf.strings.substr(data, 0, 3)
+    is_png = magic == _PNG[:3]
+    known = tf.raw_ops.Assert(condition=is_png | (magic == _JPEG), data=["not a JPEG or PNG"])
+    with tf.control_dependencies([known]):
+        shape = tf.cond(is_png, lambda: _png_shape(data), lambda: tf.io.extract_jpeg_shape(data, tf.int64))
+    pixels = tf.reduce_prod(tf.slice(shape, [0], [2]))
+    small = tf.raw_ops.Assert(condition=pixels <= image_lib.MAX_PIXELS, data=["image too large", pixels])
+    with tf.control_dependencies([small]):
         image = tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE")  # reads PNG as well
     return tf.ensure_shape(image, (None, None, 3))
 
@@ -32,16 +35,15 @@ def resize(image: tf.Tensor, resolution: int) -> tf.Tensor:
     """
 
     def small() -> tf.Tensor:
-        scale = resolution / tf.cast(tf.shape(image)[:2], tf.float32)
         resized = tf.raw_ops.ScaleAndTranslate(
-            images=image[None],
+            images=tf.expand_dims(image, 0),
             size=[resolution, resolution],
-            scale=scale,
+            scale=resolution / tf.cast(tf.shape(image)[:2], tf.float32),
             translation=[0.0, 0.0],
             kernel_type="triangle",
             antialias=True,
         )
-        return tf.cast(resized[0] + 0.5, tf.uint8)
+        return tf.cast(tf.squeeze(resized, 0) + 0.5, tf.uint8)
 
     def large() -> tf.Tensor:
         return tf.numpy_function(lambda pixels: image_lib.resize(pixels, resolution), [image], tf.uint8, stateful=False)
@@ -56,9 +58,9 @@ def decode_and_resize(data: tf.Tensor, resolution: int) -> tf.Tensor:
 
 
 def _png_shape(data: tf.Tensor) -> tf.Tensor:
-    octets = tf.cast(tf.io.decode_raw(tf.strings.substr(data, 16, 8), tf.uint8), tf.int32)  # width, height, big-endian
-    width, height = tf.unstack(tf.linalg.matvec(tf.reshape(octets, (2, 4)), [1 << 24, 1 << 16, 1 << 8, 1]))
-    return tf.stack([height, width])
+    """int64[3]: height, width and the three channels that it is decoded to."""
+    size = tf.io.decode_raw(tf.strings.substr(data, 16, 8), tf.int32, little_endian=False)  # width, height
+    return tf.cast(tf.concat([tf.reverse(size, [0]), [3]], axis=0), tf.int64)
 
 
 @seqio.map_over_dataset

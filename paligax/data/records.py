@@ -105,10 +105,10 @@ def unpack(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     that is broken is found when it is decoded.
     """
     fields = parse(example["record"])
-    first = [f"{group}/{names[0]}" for group, names in GROUPS.items() for _ in names[1:]]
-    other = [f"{group}/{name}" for group, names in GROUPS.items() for name in names[1:]]
-    lengths = [tf.stack([tf.shape(fields[key])[0] for key in keys]) for keys in (first, other)]
-    skip = tf.where(tf.reduce_all(lengths[0] == lengths[1]), "", "uneven groups")
+    sizes = {key: tf.size(fields[key]) // math.prod(shape) for key, (_, shape) in SEQUENCES.items()}
+    first = [sizes[f"{group}/{names[0]}"] for group, names in GROUPS.items() for _ in names[1:]]
+    other = [sizes[f"{group}/{name}"] for group, names in GROUPS.items() for name in names[1:]]
+    skip = tf.where(tf.reduce_all(tf.stack(first) == tf.stack(other)), "", "uneven groups")
     return {**fields, "item": example["item"], "seed": example["seed"], "skip": skip}
 
 
@@ -132,15 +132,14 @@ def pick(example: dict[str, tf.Tensor], group: str) -> dict[str, tf.Tensor]:
     An item that the record doesn't have gives empty values and skips the example ("no qa").
     """
     item = tf.cast(example["item"], tf.int32)
+    count = tf.size(example[f"{group}/{GROUPS[group][0]}"])
+    index = tf.minimum(item, count)
     picked = dict(example)
-    for name in GROUPS[group]:
-        dtype, shape = SEQUENCES[f"{group}/{name}"]
-        values = example[f"{group}/{name}"]
-        nothing = tf.fill((1, *shape), tf.constant(_DEFAULTS[dtype], dtype))
-        index = tf.where(item < tf.shape(values)[0], item, tf.shape(values)[0])
-        picked[f"{group}/{name}"] = tf.concat([values, nothing], axis=0)[index]
-    first = example[f"{group}/{GROUPS[group][0]}"]
-    return skip_if(picked, item >= tf.shape(first)[0], f"no {group}")
+    for key in (f"{group}/{name}" for name in GROUPS[group]):
+        dtype, shape = SEQUENCES[key]
+        nothing = tf.constant(_DEFAULTS[dtype], dtype, (1, *shape))
+        picked[key] = tf.gather(tf.concat([example[key], nothing], axis=0), index)
+    return skip_if(picked, item >= count, f"no {group}")
 
 
 def pick_language(example: dict[str, tf.Tensor], group: str) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
@@ -149,8 +148,8 @@ def pick_language(example: dict[str, tf.Tensor], group: str) -> tuple[dict[str, 
     Returns the example (skipped with "no <group>" where there is none) and the language, string scalar.
     """
     languages = tf.unique(tf.boolean_mask(example[f"{group}/lang"], example[f"{group}/lang"] != "")).y
-    item, count = tf.cast(example["item"], tf.int32), tf.shape(languages)[0]
-    language = tf.concat([languages, [""]], axis=0)[tf.minimum(item, count)]
+    item, count = tf.cast(example["item"], tf.int32), tf.size(languages)
+    language = tf.gather(tf.concat([languages, [""]], axis=0), tf.minimum(item, count))
     return skip_if(example, item >= count, f"no {group}"), language
 
 

@@ -3,12 +3,31 @@
 Every module here takes ``tf`` from this one, so that no import order lets TensorFlow reserve an accelerator's memory.
 """
 
+import contextlib
 import logging
 import os
+from collections.abc import Iterator
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import tensorflow as tf  # noqa: E402
+
+@contextlib.contextmanager
+def _standard_error_set_aside() -> Iterator[None]:
+    """TensorFlow's libraries write notices on missing accelerators to file descriptor 2 before any setting is read."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+with _standard_error_set_aside():
+    import tensorflow as tf
+
+    tf.config.list_physical_devices()
 
 tf.get_logger().setLevel(logging.ERROR)
 for _kind in ("GPU", "TPU"):

@@ -117,8 +117,10 @@ class Split:
         """int64[shards]: number of records up to and including each shard."""
         return np.cumsum([shard["records"] for shard in self.description["shards"]], dtype=np.int64)
 
-    def num_entries(self, kind: str) -> int:
-        return int(self.description["items"][kind])
+    @property
+    def mean_record_bytes(self) -> float:
+        total = sum(shard["bytes"] for shard in self.description["shards"])
+        return max(1.0, total / max(1, int(self.ends[-1])))
 
     @property
     def digest(self) -> str:

@@ -27,8 +27,10 @@ from paligax.data.rows import TaskRows, neutral, unusable
 from paligax.data.runtime import tf
 
 VERSION = 1  # of the stream's arithmetic: part of the fingerprint
-_PLAN_ROWS = 256  # positions planned, and records read, at once
-_CHUNK_BYTES = 8 << 20  # finished rows handed over at once, at most
+_READ_BYTES = 16 << 20  # records read at once, all tasks together, about
+_READ_ROWS = 1024  # and at most
+_CHUNK_BYTES = 8 << 20  # finished rows of a task handed over at once, at most
+_CHUNK_ROWS = 32  # and, where a step has fewer, about
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +82,8 @@ class Stream:
         self.rows = data.batch_size // num_shards
         self._first = shard_index * self.rows
         self._order = schedule.Order({task.name: len(task.entries) for task in self.tasks}, data.seed, data.shuffle)
-        self._steps_a_plan = max(1, _PLAN_ROWS // self.rows)
+        record_bytes = max(task.split.mean_record_bytes for task in self.tasks)
+        self._steps_a_plan = max(1, min(_READ_ROWS, int(_READ_BYTES / record_bytes)) // self.rows)
         self._plans = functools.lru_cache(maxsize=16)(self._make_plan)
         self._lock = threading.Lock()
 
@@ -218,7 +221,7 @@ class _Feed:
         stream = self._stream
         row_bytes = sum(a.nbytes for a in neutral(stream.data.feature_lengths, 1).values())
         a_step = math.ceil(stream.rows * stream.schedule.counts[self._index] / stream.block_size)
-        chunk = max(1, min(a_step, _CHUNK_BYTES // row_bytes))
+        chunk = max(1, min(max(a_step, _CHUNK_ROWS), _CHUNK_BYTES // row_bytes))
         requests = functools.partial(self._requests, start_step)
         dataset = tf.data.Dataset.from_generator(requests, output_signature=signature).unbatch()
         dataset = dataset.map(run, num_parallel_calls=min(os.cpu_count() or 1, 32), deterministic=True)

@@ -64,14 +64,14 @@ class _Bytes(seqio.ByteVocabulary):
             s = tf.strings.regex_replace(s, rf"\s*<extra_id_({known})>\s*", bytes([256 - n]) + rb"\1")
         octets = tf.cast(tf.io.decode_raw(s, tf.uint8), tf.int32)
         ids, keep = octets + 3, tf.ones_like(octets, tf.bool)
-        behind = [tf.pad(octets, [[0, n]])[n:] - ord("0") for n in digits]
+        behind = [tf.roll(octets, -n, 0) - ord("0") for n in digits]
         number = tf.zeros_like(octets)
         for n in digits:
             number = number * 10 + behind[n - 1]
             sentinel = octets == 256 - n
             ids = tf.where(sentinel, self.vocab_size - 1 - number, ids)
             for k in range(1, n + 1):
-                keep &= ~tf.pad(sentinel, [[k, 0]])[: tf.size(octets)]
+                keep &= ~tf.roll(sentinel, k, 0)
         return tf.boolean_mask(ids, keep)
 
 

@@ -64,8 +64,8 @@ class Projection(nn.Module):
         inputs = x.shape[-self.num_inputs :]
         init = self.kernel_init or fan_in(self.num_inputs)
         kernel = self.param("kernel", partitioned(init, self.axes), inputs + self.features)
-        # As a product of two matrices: on CPUs XLA's products of higher rank, and above all their gradients, take two to
-        # three times as long; elsewhere these reshapes are free.
+        # As a product of two matrices: on CPUs XLA's products of higher rank, and above all their gradients, take two
+        # to three times as long; elsewhere these reshapes are free.
         rows, size = x.shape[: x.ndim - self.num_inputs], math.prod(inputs)
         y = x.astype(self.dtype).reshape(-1, size) @ kernel.astype(self.dtype).reshape(size, -1)
         y = y.reshape(rows + self.features)

@@ -62,6 +62,7 @@ class Recorder:
         self._window = run_log.Window(task_names)
         self._began = time.perf_counter()
         self._paused = 0.0
+        self._skipped: dict[str, int] = {}
         self._pending: list[tuple[int, Any, Any]] = []
 
     def step(self, step: int, item: Any, metrics: Mapping[str, Any]) -> None:
@@ -97,9 +98,11 @@ class Recorder:
             flops, peak = self._flops_and_peak
             values["mfu"] = flops / (seconds * peak)
         for name, number in sorted(processes.add_up(self._window.skipped).items()):
-            task, _, reason = name.partition("/")
             values[f"skipped/{name}"] = number
-            self._display.say(f"step {step:,}: {number} examples of {task} could not be used: {reason}")
+            if name not in self._skipped:
+                task, _, reason = name.partition("/")
+                self._display.say(f"step {step:,}: examples of {task} can't be used: {reason} ({number} so far)")
+            self._skipped[name] = self._skipped.get(name, 0) + number
         self._log.write(step, values)
         self._window.clear()
         self._began, self._paused = time.perf_counter(), 0.0
@@ -124,4 +127,7 @@ class Recorder:
         self.settle()
         if self._window.steps:
             self._write(step)
+        for name, number in sorted(self._skipped.items()):
+            task, _, reason = name.partition("/")
+            self._display.say(f"{number} examples of {task} could not be used: {reason}")
         self._log.write(step, {f"seconds/{name}": value for name, value in self._watch.seconds.items()})

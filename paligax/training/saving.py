@@ -1,5 +1,6 @@
 """Writing the checkpoints of a run: in the background, whole or not at all, never at the cost of the ones before."""
 
+import logging
 import pathlib
 import shutil
 import threading
@@ -12,6 +13,11 @@ import numpy as np
 from paligax.training import checkpoints, manifest, processes
 from paligax.training.checkpoints import CheckpointError, Description
 from paligax.training.state import State
+
+
+def _is_not_orbax(record: logging.LogRecord) -> bool:
+    """Whether a log record is not orbax's: pages of tracebacks of errors that it raises as well, and we report."""
+    return "orbax" not in record.pathname
 
 
 def _remove(directory: pathlib.Path) -> None:
@@ -109,6 +115,7 @@ class Checkpoints:
             return
         self._check_space(step, state)
         if self._writer is None:
+            logging.getLogger("absl").addFilter(_is_not_orbax)
             self._writer = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
         items = ocp.args.Composite(
             params=ocp.args.PyTreeSave(state.params), optimizer=ocp.args.PyTreeSave(state.optimizer)

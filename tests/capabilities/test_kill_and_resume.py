@@ -21,8 +21,10 @@ def start(directory, cache, *words):
     """A training process of its own, on one device, its output in a file beside the run."""
     command = [sys.executable, "-m", "tests.training.toy", str(directory), f"--cache={cache}", *words]
     environment = os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=0", "PYTHONPATH": str(ROOT)}
-    output = directory.with_suffix(".txt").open("a")
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
+    output = directory.with_suffix(".txt")
+    # By way of a pipe, as a limit on files would hold for the output as well.
+    tee = subprocess.Popen(["tee", "-a", str(output)], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=tee.stdin, stderr=subprocess.STDOUT)
 
 
 def finish(directory, cache, *words):

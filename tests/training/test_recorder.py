@@ -77,7 +77,9 @@ def test_lines_are_written_every_so_many_steps_and_at_the_end(recorder):
     assert rows[0][1]["skipped/vqa/empty text"] == 2 and rows[0][1]["mfu"] > 0
     seconds, rate = (rows[0][1][name] for name in ("seconds_per_step", "examples_per_second"))
     assert rate == pytest.approx(4 / seconds)
-    assert recorder._display.said[0] == "step 2: 2 examples of vqa could not be used: empty text"
+    assert recorder._display.said == ["step 2: examples of vqa can't be used: empty text (2 so far)"]
+    recorder.finish(5)
+    assert recorder._display.said[1:] == ["5 examples of vqa could not be used: empty text"]
 
 
 def test_a_loss_that_is_not_finite_stops(recorder):
