@@ -18,7 +18,7 @@ VERSION := $(shell test -n "$(PYTHON)" && $(PYTHON) -c '$(VERSION_OF)' 2>/dev/nu
 LOCK := requirements-$(VERSION).lock
 STAMP := .venv/installed-$(VERSION)
 BIN := .venv/bin
-PYTEST = $(BIN)/python -m pytest
+PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile
 
 help:
 	@sed -n '/^# /!q; s/^# //p' Makefile

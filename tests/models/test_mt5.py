@@ -12,13 +12,16 @@ def _small(**overrides):
     return MT5(**(fields | overrides))
 
 
+_apply = jax.jit(_small().apply)
+
+
 @pytest.fixture(scope="module")
 def example():
     rng = np.random.default_rng(0)
     inputs, targets = rng.integers(2, 50, (2, 7)), rng.integers(2, 50, (2, 5))
     inputs[1, 4:] = 0
     targets[1, 3:] = 0
-    params = models.unbox(_small().init(jax.random.key(0), inputs, targets))
+    params = models.unbox(jax.jit(_small().init)(jax.random.key(0), inputs, targets))
     return params, jnp.asarray(inputs), jnp.asarray(targets)
 
 
@@ -45,15 +48,15 @@ def test_an_unknown_variant_names_the_known_ones():
 
 def test_padding_changes_nothing(example):
     params, inputs, targets = example
-    logits = _small().apply(params, inputs, targets)
-    padded = _small().apply(params, jnp.pad(inputs, ((0, 0), (0, 3))), targets)
+    logits = _apply(params, inputs, targets)
+    padded = _apply(params, jnp.pad(inputs, ((0, 0), (0, 3))), targets)
     np.testing.assert_allclose(padded, logits, atol=1e-5)
 
 
 def test_a_target_is_predicted_from_those_before_it_alone(example):
     params, inputs, targets = example
-    logits = _small().apply(params, inputs, targets)
-    changed = _small().apply(params, inputs, targets.at[:, 2].set(9))
+    logits = _apply(params, inputs, targets)
+    changed = _apply(params, inputs, targets.at[:, 2].set(9))
     np.testing.assert_allclose(changed[:, :3], logits[:, :3], atol=1e-6)
     assert np.abs(changed[:, 3] - logits[:, 3]).max() > 1e-3
 
@@ -61,12 +64,13 @@ def test_a_target_is_predicted_from_those_before_it_alone(example):
 def test_cached_steps_equal_teacher_forcing(example):
     params, inputs, targets = example
     module = _small()
-    logits = module.apply(params, inputs, targets)
-    states, mask = module.apply(params, inputs, method="encode")
-    cache = module.apply(params, states, mask, 5, method="start_decoding")
+    logits = _apply(params, inputs, targets)
+    states, mask = jax.jit(lambda ids: module.apply(params, ids, method="encode"))(inputs)
+    cache = jax.jit(lambda s, m: module.apply(params, s, m, 5, method="start_decoding"))(states, mask)
+    decode = jax.jit(lambda tokens, cache: module.apply(params, tokens, cache, method="decode_step"))
     tokens = jnp.zeros(2, jnp.int32)
     for t in range(5):
-        step, cache = module.apply(params, tokens, cache, method="decode_step")
+        step, cache = decode(tokens, cache)
         np.testing.assert_allclose(step, logits[:, t], atol=1e-5)
         tokens = targets[:, t]
     assert cache.index == 5
@@ -77,7 +81,7 @@ def test_remat_and_unrolling_change_no_gradient(example):
 
     def gradient(**overrides):
         loss = lambda p: jnp.square(_small(**overrides).apply(p, inputs, targets)).mean()  # noqa: E731
-        return jax.grad(loss)(params)
+        return jax.jit(jax.grad(loss))(params)
 
     plain = gradient()
     for overrides in ({"remat": "full"}, {"remat": "dots"}, {"unroll": 3}):
@@ -87,7 +91,7 @@ def test_remat_and_unrolling_change_no_gradient(example):
 def test_dropout_is_active_exactly_with_its_key(example):
     params, inputs, targets = example
     module = _small(dropout=0.3)
-    plain = module.apply(params, inputs, targets)
-    np.testing.assert_array_equal(plain, _small().apply(params, inputs, targets))
-    dropped = module.apply(params, inputs, targets, rngs={"dropout": jax.random.key(0)})
+    plain = jax.jit(module.apply)(params, inputs, targets)
+    np.testing.assert_array_equal(plain, _apply(params, inputs, targets))
+    dropped = jax.jit(lambda p: module.apply(p, inputs, targets, rngs={"dropout": jax.random.key(0)}))(params)
     assert np.abs(dropped - plain).max() > 1e-2

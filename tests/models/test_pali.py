@@ -17,7 +17,7 @@ def example():
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (3, 16, 16, 3), np.uint8)
     inputs, targets = (jnp.asarray(rng.integers(2, 40, (3, n)), jnp.int32) for n in (5, 4))
-    variables = module.init(jax.random.key(0), image, inputs, targets)
+    variables = jax.jit(module.init)(jax.random.key(0), image, inputs, targets)
     return module, variables, image, inputs, targets
 
 
@@ -42,22 +42,24 @@ def test_a_masked_image_is_not_looked_at(example):
     module, variables, image, inputs, targets = example
     params = models.unbox(variables)
     mask = np.array([True, False, True])
-    logits = module.apply(params, image, inputs, targets, mask)
-    other = module.apply(params, 255 - image, inputs, targets, mask)
+    apply = jax.jit(module.apply)
+    logits = apply(params, image, inputs, targets, mask)
+    other = apply(params, 255 - image, inputs, targets, mask)
     np.testing.assert_allclose(other[1], logits[1], atol=1e-6)
     assert np.abs(other[0] - logits[0]).max() > 1e-3
-    np.testing.assert_allclose(module.apply(params, image, inputs, targets)[0], logits[0], atol=1e-6)
+    np.testing.assert_allclose(apply(params, image, inputs, targets)[0], logits[0], atol=1e-6)
 
 
 def test_cached_steps_equal_teacher_forcing(example):
     module, variables, image, inputs, targets = example
     params = models.unbox(variables)
-    logits = module.apply(params, image, inputs, targets)
-    states, mask = module.apply(params, image, inputs, method="encode")
-    cache = module.apply(params, states, mask, 4, method="start_decoding")
+    logits = jax.jit(module.apply)(params, image, inputs, targets)
+    states, mask = jax.jit(lambda *args: module.apply(params, *args, method="encode"))(image, inputs)
+    cache = jax.jit(lambda s, m: module.apply(params, s, m, 4, method="start_decoding"))(states, mask)
+    decode = jax.jit(lambda tokens, cache: module.apply(params, tokens, cache, method="decode_step"))
     tokens = jnp.zeros(3, jnp.int32)
     for t in range(4):
-        step, cache = module.apply(params, tokens, cache, method="decode_step")
+        step, cache = decode(tokens, cache)
         np.testing.assert_allclose(step, logits[:, t], atol=1e-5)
         tokens = targets[:, t]
 
