@@ -22,7 +22,6 @@ import pathlib
 import statistics
 import tempfile
 import time
-from concurrent import futures
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
