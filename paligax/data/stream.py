@@ -29,7 +29,7 @@ from paligax.data.runtime import tf
 VERSION = 1  # of the stream's arithmetic: part of the fingerprint
 _READ_BYTES = 16 << 20  # records read at once, all tasks together, about
 _READ_ROWS = 1024  # and at most
-_CHUNK_BYTES = 2 << 20  # finished rows of a task handed over at once, at most
+_CHUNK_BYTES = 8 << 20  # finished rows of a task handed over at once, at most
 _CHUNK_ROWS = 32  # and, where a step has fewer, about
 
 
@@ -233,7 +233,7 @@ class _Feed:
 
     def _next_chunk(self) -> None:
         try:
-            self._chunk = {name: _view(value) for name, value in next(self._chunks).items()}
+            self._chunk = {name: value.numpy() for name, value in next(self._chunks).items()}
         except StopIteration:
             raise self._error[0] from None
         self._next = 0
@@ -266,11 +266,6 @@ class _Feed:
 
     def close(self) -> None:
         self._chunks = None  # stops the pipeline
-
-
-def _view(value: tf.Tensor) -> np.ndarray:
-    """The tensor's numbers where they are; ``numpy()`` would copy them."""
-    return value.numpy() if value.dtype == tf.string else np.asarray(memoryview(value))
 
 
 _open_feeds: "weakref.WeakSet[_Feed]" = weakref.WeakSet()
