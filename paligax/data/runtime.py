@@ -4,6 +4,7 @@ Every module here takes ``tf`` from this one, so that no import order lets Tenso
 """
 
 import contextlib
+import ctypes
 import logging
 import os
 from collections.abc import Iterator
@@ -24,6 +25,19 @@ def _standard_error_set_aside() -> Iterator[None]:
         os.close(nowhere)
 
 
+def _keep_freed_memory(megabytes: int = 64) -> None:
+    """Lets glibc keep that much freed memory a thread instead of handing each image's buffers back to the kernel.
+
+    They would be faulted in again, page by page, for the next image: twice the time of the whole input path, measured.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):  # another C library
+        return
+    mallopt(-2, megabytes << 20)  # M_TOP_PAD
+
+
+_keep_freed_memory()
 with _standard_error_set_aside():
     import tensorflow as tf
 
