@@ -35,6 +35,9 @@ def _keep_freed_memory(megabytes: int = 64) -> None:
     except (OSError, AttributeError):  # another C library
         return
     mallopt(-2, megabytes << 20)  # M_TOP_PAD
+    # Setting one ends glibc's own adjusting of the others: these are where it would arrive.
+    mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD, the most that it takes
+    mallopt(-1, 4 * megabytes << 20)  # M_TRIM_THRESHOLD
 
 
 _keep_freed_memory()

@@ -20,6 +20,7 @@ VARIANTS = {
     "G": (1664, 48, 8192, 16),
     "e": (1792, 56, 15360, 16),
 }
+POSITION_INITS = ("normal", "sincos2d")
 
 
 class MLP(nn.Module):
@@ -74,6 +75,8 @@ class ViT(nn.Module):
       dtype: of activations; parameters are float32.
       remat: what the backward pass recomputes, see :func:`paligax.models.layers.stack`.
       unroll: layers in one turn of the compiled loop, see there.
+      position_init: what the learned positions start from: "normal" (deviation 1/√D, as in big_vision) or "sincos2d",
+        whose norm is √(D/2): a short training on little data keeps places apart, and they resample smoothly.
     """
 
     width: int
@@ -84,6 +87,7 @@ class ViT(nn.Module):
     dtype: str = "float32"
     remat: str = "none"
     unroll: int = 1
+    position_init: str = "normal"
 
     @classmethod
     def variant(cls, name: str, **overrides: Any) -> Self:
@@ -100,6 +104,8 @@ class ViT(nn.Module):
     def __post_init__(self):
         if isinstance(self.width, int) and self.width % self.num_heads:
             raise ValueError(f"ViT width {self.width} is not a multiple of num_heads {self.num_heads}.")
+        if self.position_init not in POSITION_INITS:
+            raise ValueError(f"position_init={self.position_init!r}: expected one of {', '.join(POSITION_INITS)}.")
         super().__post_init__()
 
     @nn.compact
@@ -121,10 +127,11 @@ class ViT(nn.Module):
             dtype=self.dtype,
             name="embedding",
         )(patches)
+        start = nn.initializers.normal(self.width**-0.5)
+        if self.position_init == "sincos2d":
+            start = lambda key, shape: sincos2d(rows, columns, shape[-1])[None]
         positions = self.param(
-            "pos_embedding",
-            partitioned(nn.initializers.normal(self.width**-0.5), (None, "pos", "embed")),
-            (1, rows * columns, self.width),
+            "pos_embedding", partitioned(start, (None, "pos", "embed")), (1, rows * columns, self.width)
         )
         x += positions.astype(self.dtype)
         blocks = stack(Block, self.depth, self.remat, self.unroll)
@@ -206,6 +213,20 @@ class Classifier(nn.Module):
 def normalise(image: Array, dtype: str) -> Array:
     """uint8 pixels → [-1, 1]."""
     return image.astype(dtype) / 127.5 - 1.0
+
+
+def sincos2d(rows: int, columns: int, width: int) -> Array:
+    """Sines and cosines of a grid's columns and rows, float32[rows * columns, width] (Chen et al. 2021, MoCo v3).
+
+    Raises:
+      ValueError: where width is not a multiple of 4.
+    """
+    if width % 4:
+        raise ValueError(f"Sine-cosine positions of a grid need a width that is a multiple of 4; got {width}.")
+    row, column = jnp.mgrid[:rows, :columns].reshape(2, -1, 1)
+    frequencies = 10_000.0 ** -jnp.linspace(0.0, 1.0, width // 4)
+    angles = column * frequencies, row * frequencies
+    return jnp.concatenate([f(angle) for angle in angles for f in (jnp.sin, jnp.cos)], axis=1)
 
 
 def resample_positions(positions: Array, num_patches: int, rule: str = "align_corners") -> Array:

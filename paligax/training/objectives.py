@@ -16,6 +16,7 @@ from paligax.batch import LabelBatch, TextBatch
 Array = Any
 # (sum of the weighted losses, sum of the weights, {"loss", "weight", "correct"}: sums per task, float32[tasks])
 Sums = tuple[Array, Array, dict[str, Array]]
+MEANS = ("tokens", "examples")
 
 
 class Objective(abc.ABC):
@@ -55,15 +56,22 @@ def token_losses(logits: Array, targets: Array, z_loss: float, label_smoothing: 
 
 @dataclasses.dataclass(frozen=True)
 class TextLoss(Objective):
-    """Teacher-forced softmax cross-entropy over target tokens (PaLI section 3.2), a mean over the batch's tokens.
+    """Teacher-forced softmax cross-entropy over target tokens (PaLI section 3.2).
 
     Attributes:
+      mean_over: "tokens" of the batch, as in T5X; or "examples": first the mean over each example's tokens, so that an
+        answer of two tokens counts as much as a list of boxes (big_vision's way).
       z_loss: weight of log²(Z); the paper does not state it: 0.
       label_smoothing: the paper does not state it: 0.
     """
 
+    mean_over: str = "tokens"
     z_loss: float = 0.0
     label_smoothing: float = 0.0
+
+    def __post_init__(self):
+        if self.mean_over not in MEANS:
+            raise ValueError(f"mean_over={self.mean_over!r}: expected one of {', '.join(MEANS)}.")
 
     def example_args(self, batch: TextBatch) -> tuple[Any, ...]:
         return batch.image, batch.inputs, batch.targets, batch.image_mask
@@ -73,13 +81,16 @@ class TextLoss(Objective):
         losses = token_losses(logits, batch.targets, self.z_loss, self.label_smoothing)
         weights = batch.weights.astype(jnp.float32)
         losses = losses * weights
+        # An example's tokens all have its weight, or 0 where they are padding.
+        tokens = jnp.sum(batch.weights > 0, axis=1, keepdims=True) if self.mean_over == "examples" else 1.0
+        share = 1.0 / jnp.maximum(tokens, 1.0)
         correct = (jnp.argmax(logits, axis=-1) == batch.targets) * weights
         per_task = {
             "loss": _per_task(losses.sum(1), batch.task, num_tasks),
             "weight": _per_task(weights.sum(1), batch.task, num_tasks),
             "correct": _per_task(correct.sum(1), batch.task, num_tasks),
         }
-        return losses.sum(), weights.sum(), per_task
+        return (losses * share).sum(), (weights * share).sum(), per_task
 
 
 @dataclasses.dataclass(frozen=True)

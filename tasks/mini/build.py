@@ -40,13 +40,13 @@ class MiniWebliConfig(tfds.core.BuilderConfig):
       name: made of the other fields where it is not given.
       seed: of all drawing.
       size: number of training scenes; each held-out split has a tenth of it, and text-only records are an eighth more.
-      scale: 16 × scale object classes and 160 × scale words a language.
-      image_size: side of the pictures in pixels, a multiple of 16.
+      scale: 10 × scale object classes and 160 × scale words a language.
+      image_size: side of the pictures in pixels, a multiple of 8.
     """
 
     name: str = ""
     seed: int = 0
-    size: int = 20_000
+    size: int = 12_000
     scale: int = 1
     image_size: int = 96
 

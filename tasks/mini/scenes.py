@@ -1,8 +1,8 @@
 """Scenes of the embedded data set: drawn from a world by (seed, split, index) alone, and rendered.
 
 A scene is a 2 × 2 grid of cells with one to four pictograms of different classes, each of its own size and place
-inside its cell, on a coloured background with a gradient and grain, and in most scenes a word in a strip above or
-below. Places are multiples of 1/16 of the image, so that a few coordinates describe all boxes.
+inside its cell, on a coloured background with a gradient and grain, and in most scenes a word in a strip between the
+rows. Places are multiples of 1/8 of the image, so that a few coordinates describe all boxes.
 """
 
 import dataclasses
@@ -21,6 +21,7 @@ from tasks.mini.world import (
     DICTIONARY,
     LANGUAGES,
     LOOKALIKES,
+    MAX_WORD_LENGTH,
     NUMBERS,
     ON,
     PLACES,
@@ -30,10 +31,10 @@ from tasks.mini.world import (
     world,
 )
 
-GRID = 16  # coordinates are multiples of 1/16
-STRIP = 4  # height of the word's strip in units of the grid
-SIZES = (5, 6)
-REGIONS = 8  # classification pretraining labels the regions of an 8 × 8 grid
+GRID = 8  # coordinates are multiples of 1/8
+CELL = (3, 4)  # rows and columns of a cell, in units of the grid
+STRIP = (3, 5)  # rows of the word's strip; a letter is one unit wide
+SIZES = (2, 3)
 HELD_OUT_SHARE = 8  # one arrangement in so many is kept for held-out scenes
 SPLITS = ("train", "validation", "test")
 TRAIN = "train"
@@ -59,16 +60,15 @@ class Placed:
 
 @dataclasses.dataclass(frozen=True)
 class Word:
-    """A rendered word: its language, its letters, and the top left corner of its strip in units of the grid."""
+    """A rendered word: its language, its letters, and where it begins in the strip, in units of the grid."""
 
     language: str
     text: str
-    top: int
     left: int
 
     @property
     def box(self) -> tuple[float, float, float, float]:
-        sides = (self.top, self.left, self.top + STRIP, self.left + 2 * len(self.text))
+        sides = (STRIP[0], self.left, STRIP[1], self.left + len(self.text))
         return tuple(side / GRID for side in sides)  # type: ignore[return-value]
 
 
@@ -96,16 +96,15 @@ def is_held_out(objects: tuple[Placed, ...], world: World) -> bool:
     return hashlib.sha256(text.encode()).digest()[0] % HELD_OUT_SHARE == 0
 
 
-def _objects(rng: random.Random, world: World, first_row: int) -> tuple[Placed, ...]:
+def _objects(rng: random.Random, world: World) -> tuple[Placed, ...]:
     count = rng.randint(1, 4)
     cells = sorted(rng.sample(range(4), count))
     labels = rng.sample(world.labels, count)
-    height = (GRID - STRIP) // 2
     placed = []
     for cell, label in zip(cells, labels, strict=True):
         size = rng.choice(SIZES)
-        top = first_row + (cell // 2) * height + rng.randint(0, height - size)
-        left = (cell % 2) * (GRID // 2) + rng.randint(0, GRID // 2 - size)
+        top = (STRIP[1] if cell >= 2 else 0) + rng.randint(0, CELL[0] - size)
+        left = (cell % 2) * CELL[1] + rng.randint(0, CELL[1] - size)
         placed.append(Placed(label, cell, top, left, size))
     return tuple(placed)
 
@@ -116,18 +115,15 @@ def draw(world: World, seed: int, split: str, index: int) -> Scene:
     Held-out scenes have held-out arrangements only, and half of their words are unseen ones.
     """
     rng = random.Random(f"{seed}/{split}/{index}")
-    above = rng.random() < 0.5
-    first_row = STRIP if above else 0
-    objects = _objects(rng, world, first_row)
+    objects = _objects(rng, world)
     while is_held_out(objects, world) != (split != TRAIN):
-        objects = _objects(rng, world, first_row)
+        objects = _objects(rng, world)
     word = None
     if rng.random() < 0.85:
         language = rng.choice(sorted(world.words))
         unseen = split != TRAIN and rng.random() < 0.5
         text = rng.choice([w for w in world.words[language] if (w in world.unseen_words) == unseen])
-        left = 2 * rng.randint(0, GRID // 2 - len(text))
-        word = Word(language, text, 0 if above else GRID - STRIP, left)
+        word = Word(language, text, rng.randint(0, GRID - len(text)))
     return Scene(objects, rng.choice(sorted(COLOURS)), word, rng.randrange(2**31))
 
 
@@ -158,7 +154,7 @@ def _letter(letter: str, width: int, height: int) -> Image.Image:
     import matplotlib
 
     font_file = pathlib.Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSansMono-Bold.ttf"
-    font = ImageFont.truetype(str(font_file), round(width / 0.602 * 1.0))
+    font = ImageFont.truetype(str(font_file), round(width / 0.602))
     mask = Image.new("L", (width, height))
     ImageDraw.Draw(mask).text((width / 2, height / 2), letter, fill=255, font=font, anchor="mm")
     return mask
@@ -174,7 +170,7 @@ def _background(colour: str, side: int, tilt: int) -> np.ndarray:
 
 
 def render(scene: Scene, world: World, side: int) -> Image.Image:
-    """The scene as an RGB picture of side × side pixels; side is a multiple of 16.
+    """The scene as an RGB picture of side × side pixels; side is a multiple of 8.
 
     Raises:
       ValueError: where it is not.
@@ -192,8 +188,8 @@ def render(scene: Scene, world: World, side: int) -> Image.Image:
         image.paste(picture, (o.left * unit, o.top * unit), picture)
     if scene.word:
         for k, letter in enumerate(scene.word.text):
-            mask = _letter(letter, 2 * unit, STRIP * unit)
-            image.paste((20, 20, 20), ((scene.word.left + 2 * k) * unit, scene.word.top * unit), mask)
+            mask = _letter(letter, unit, (STRIP[1] - STRIP[0]) * unit)
+            image.paste((20, 20, 20), ((scene.word.left + k) * unit, STRIP[0] * unit), mask)
     return image
 
 
@@ -271,39 +267,42 @@ def image_labels(world: World) -> tuple[str, ...]:
 
 
 def region_labels(world: World) -> tuple[str, ...]:
-    """Labels of a region: the object classes, and the letters' shapes."""
+    """Labels of a square of the grid: object classes, sides of the object's box, letters' shapes, and their numbers."""
     shapes = sorted({letter.translate(LOOKALIKES) for letter in world.letters})
-    return (*world.labels, *(f"letter {shape}" for shape in shapes))
+    rows, columns = ((0, STRIP[1]), CELL[0]), ((0, CELL[1]), CELL[1])
+    sides = [
+        f"{name} {side}"
+        for first, last, (starts, length) in (("top", "bottom", rows), ("left", "right", columns))
+        for name, far in ((first, 0), (last, 1))
+        for side in sorted({s + o + far * size for s in starts for size in SIZES for o in range(length - size + 1)})
+    ]
+    numbers = [f"number {k}" for k in range(MAX_WORD_LENGTH)]
+    return (*world.labels, *sides, *(f"letter {shape}" for shape in shapes), *numbers)
 
 
 def class_names(world: World) -> tuple[str, ...]:
     """All labels of classification pretraining, in the order of the classifier's outputs."""
     regions = region_labels(world)
-    at = [f"{name} @ {row},{column}" for row in range(REGIONS) for column in range(REGIONS) for name in regions]
+    at = [f"{name} @ {row},{column}" for row in range(GRID) for column in range(GRID) for name in regions]
     return (*image_labels(world), *at)
 
 
 def labels_of(scene: Scene) -> list[str]:
     """What classification pretraining is taught beside the object classes.
 
-    Object labels alone leave a ViT blind to letters and vague about places; so it is also told which object or letter
-    covers the middle of each region of an 8 × 8 grid.
+    Object labels alone leave a ViT blind to letters, and what it knows of places is gone after its last layer. So each
+    square of the grid is also labelled with the object that covers it and the sides of that object's box, or with the
+    letter there and its number in the word.
     """
     found = [f"background {scene.colour}"]
-    step = GRID // REGIONS
     for o in scene.objects:
-        found += [
-            f"{o.label} @ {row},{column}"
-            for row in range(REGIONS)
-            for column in range(REGIONS)
-            if o.top <= step * row + step / 2 <= o.top + o.size
-            and o.left <= step * column + step / 2 <= o.left + o.size
-        ]
+        sides = (f"top {o.top}", f"left {o.left}", f"bottom {o.top + o.size}", f"right {o.left + o.size}")
+        rows, columns = (range(start, start + o.size) for start in (o.top, o.left))
+        found += [f"{name} @ {r},{c}" for r in rows for c in columns for name in (o.label, *sides)]
     if scene.word:
-        word = scene.word
-        for k, shape in enumerate(word.text.translate(LOOKALIKES)):
-            rows = range(word.top // step, (word.top + STRIP) // step)
-            found += [f"letter {shape} @ {row},{word.left // step + k}" for row in rows]
+        for k, shape in enumerate(scene.word.text.translate(LOOKALIKES)):
+            at = [f"{row},{scene.word.left + k}" for row in range(*STRIP)]
+            found += [f"{name} @ {square}" for square in at for name in (f"letter {shape}", f"number {k}")]
     return found
 
 

@@ -12,6 +12,7 @@ import re
 
 LANGUAGES = ("en", "de", "ru")
 OCR_LANGUAGES = ("en", "ru", "el")
+MAX_WORD_LENGTH = 5  # letters
 
 # One-word names in every language, told apart at 20 px. More are taken from the whole of Unicode by `scale`.
 FIRST_PICTOGRAMS = "🍌🐟🌵🔑🏠🐈🔔🚌🍕👑🐧🥕🍇🦀🍅🌹"
@@ -157,14 +158,14 @@ def _pictograms(count: int) -> tuple[Pictogram, ...]:
     return tuple(chosen)
 
 
-def _lexicon(count: int, max_length: int) -> dict[str, tuple[str, ...]]:
-    words: dict[str, tuple[str, ...]] = {"el": tuple(w for w in GREEK_WORDS.split() if 3 <= len(w) <= max_length)}
+def _lexicon(count: int) -> dict[str, tuple[str, ...]]:
+    words: dict[str, tuple[str, ...]] = {"el": tuple(w for w in GREEK_WORDS.split() if 3 <= len(w) <= MAX_WORD_LENGTH)}
     for language, letters in _LETTERS.items():
         found = {
             word.upper()
             for names in _unicode_names().values()
             for word in re.findall(letters, names[language])
-            if 3 <= len(word) <= max_length
+            if 3 <= len(word) <= MAX_WORD_LENGTH
         }
         words[language] = tuple(sorted(found))
     for language in OCR_LANGUAGES:
@@ -175,21 +176,21 @@ def _lexicon(count: int, max_length: int) -> dict[str, tuple[str, ...]]:
 
 
 @functools.cache
-def world(scale: int = 1, max_word_length: int = 5) -> World:
-    """The world at a scale: 16 × scale pictograms, 160 × scale words a language (as far as there are so many).
+def world(scale: int = 1) -> World:
+    """The world at a scale: 10 × scale pictograms, 160 × scale words a language (as far as there are so many).
 
-    One pair of pictograms in sixteen and one word in five are kept for held-out scenes.
+    One pair of pictograms in eight and one word in five are kept for held-out scenes.
 
     Raises:
       ValueError: where Unicode has too few one-word names for the scale.
     """
     if scale < 1:
         raise ValueError(f"scale={scale}: expected a whole number from 1.")
-    pictograms = _pictograms(16 * scale)
+    pictograms = _pictograms(10 * scale)
     labels = [p.label for p in pictograms]
     pairs = [frozenset((a, b)) for i, a in enumerate(labels) for b in labels[:i]]
     random.Random("pairs").shuffle(pairs)
-    words = _lexicon(160 * scale, max_word_length)
+    words = _lexicon(160 * scale)
     # In the order of a shuffled list; a letter that stands in no seen word couldn't be learnt, so its words stay seen.
     unseen: set[str] = set()
     for language in OCR_LANGUAGES:
@@ -197,4 +198,4 @@ def world(scale: int = 1, max_word_length: int = 5) -> World:
             rest = set("".join(w for w in words[language] if w not in unseen and w != word))
             if len(unseen & set(words[language])) < len(words[language]) // 5 and set(word) <= rest:
                 unseen.add(word)
-    return World(pictograms, frozenset(pairs[: len(pairs) // 16]), words, frozenset(unseen))
+    return World(pictograms, frozenset(pairs[: len(pairs) // 8]), words, frozenset(unseen))

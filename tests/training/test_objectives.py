@@ -52,6 +52,22 @@ def test_text_sums_keep_tasks_apart_and_leave_padding_out():
     assert weight == batch.weights.sum()
 
 
+def test_a_mean_over_examples_weighs_long_and_short_targets_alike():
+    batch = toy.text_batch(0, 8)
+    loss, weight, tasks = TextLoss(mean_over="examples").sums(Fixed(LOGITS), {}, batch, {}, 3)
+    losses = np.asarray(token_losses(LOGITS, batch.targets, 0.0, 0.0)) * batch.weights
+    counts = batch.weights.sum(1)
+    assert len(set(counts)) > 2
+    np.testing.assert_allclose(loss, (losses.sum(1) / np.maximum(counts, 1)).sum(), rtol=1e-5)
+    np.testing.assert_allclose(weight, (counts > 0).sum(), rtol=1e-6)
+    by_token = TextLoss().sums(Fixed(LOGITS), {}, batch, {}, 3)[2]
+    assert all((tasks[name] == by_token[name]).all() for name in by_token), "what is reported stays a mean over tokens"
+    halved = batch.replace(weights=batch.weights * 0.5)
+    np.testing.assert_allclose(TextLoss(mean_over="examples").sums(Fixed(LOGITS), {}, halved, {}, 3)[0], loss / 2)
+    with pytest.raises(ValueError, match="mean_over='sentences': expected one of tokens, examples"):
+        TextLoss(mean_over="sentences")
+
+
 def test_label_sums():
     batch = toy.label_batch(0, 8)
     logits = LOGITS[:, 0, : toy.CLASSES]
