@@ -81,6 +81,9 @@ def export(arguments: argparse.Namespace) -> None:
         loaded.vocabulary,
         feature_lengths=loaded.feature_lengths,
         metrics=metrics,
+        class_names=_lines(arguments.class_names),
+        licence="\n".join(_lines(arguments.licence)),
+        name=arguments.name,
     )
     print(f"Exported to {path}")
 
@@ -202,6 +205,9 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--to", required=True, metavar="DIR", help="the directory to be written")
     added.add_argument("--format", default="paligax", choices=["paligax"])
     added.add_argument("--metrics", metavar="FILE", help="what `paligax eval --json` wrote, for the export's card")
+    added.add_argument("--class_names", metavar="FILE", help="names of a classifier's outputs, one a line")
+    added.add_argument("--licence", metavar="FILE", help="on the card: what the training data's licence asks")
+    added.add_argument("--name", default="", metavar="NAME", help="the model's name on the card; the directory's")
     added = verb(verbs, "check", check)
     added.add_argument("--model_dir", default="", metavar="DIR", help="as `paligax train` will be given it")
 
@@ -237,6 +243,10 @@ def _is_message(error: Exception) -> bool:
 
 def _without_gin(error: Exception) -> str:
     return str(error).partition("\n  In call to configurable")[0]
+
+
+def _lines(path: str | None) -> list[str]:
+    return pathlib.Path(path).read_text("utf-8").splitlines() if path else []
 
 
 def _write_json(path: str, results) -> None:

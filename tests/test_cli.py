@@ -133,7 +133,11 @@ def test_train_evaluate_export_inspect(here, capsys):
     scores = json.loads(pathlib.Path("scores/eval.json").read_text())
     assert set(scores["vqa"]) >= {"exact_match", "blind"}
 
-    assert cli.main(["export", "--checkpoint=run", "--to=exported", "--metrics=scores/eval.json"]) == 0
+    pathlib.Path("LICENCE").write_text("Pictures by X, CC BY-SA")
+    card = ["--metrics=scores/eval.json", "--licence=LICENCE", "--name=tiny"]
+    assert cli.main(["export", "--checkpoint=run", "--to=exported", *card]) == 0
+    text = pathlib.Path("exported/README.md").read_text()
+    assert "Pictures by X, CC BY-SA" in text and text.startswith("# tiny")
     import paligax
 
     loaded = paligax.load("exported")

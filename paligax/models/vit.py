@@ -127,9 +127,11 @@ class ViT(nn.Module):
             dtype=self.dtype,
             name="embedding",
         )(patches)
-        start = nn.initializers.normal(self.width**-0.5)
-        if self.position_init == "sincos2d":
-            start = lambda key, shape: sincos2d(rows, columns, shape[-1])[None]
+
+        def sines(key: Array, shape: tuple[int, ...]) -> Array:
+            return sincos2d(rows, columns, shape[-1])[None]
+
+        start = sines if self.position_init == "sincos2d" else nn.initializers.normal(self.width**-0.5)
         positions = self.param(
             "pos_embedding", partitioned(start, (None, "pos", "embed")), (1, rows * columns, self.width)
         )

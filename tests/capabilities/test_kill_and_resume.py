@@ -103,7 +103,7 @@ def test_killed_while_it_logs(tmp_path, cache, reference):
     check_same_end(run, reference)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_killed_at_random_moments(tmp_path, cache, reference, seed):
     run = tmp_path / "run"

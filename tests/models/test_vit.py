@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from paligax import models
-from paligax.models.vit import Classifier, ViT, normalise, resample_positions
+from paligax.models.vit import Classifier, ViT, normalise, resample_positions, sincos2d
 
 
 def _small(**overrides):
@@ -28,6 +28,29 @@ def test_unknown_variants_and_bad_heads_are_refused():
         ViT.variant("H/14")
     with pytest.raises(ValueError, match="width 25 is not a multiple of num_heads 3"):
         _small(width=25)
+
+
+def test_sincos_positions_are_those_of_the_paper():
+    """MoCo v3's formula, written out for one place: column 2, row 1 of a grid of 2 × 3."""
+    positions = sincos2d(2, 3, 24)
+    assert positions.shape == (6, 24)
+    angles = [place / 10_000 ** (k / 5) for place in (2, 1) for k in range(6)]
+    expected = np.concatenate([np.sin(angles[:6]), np.cos(angles[:6]), np.sin(angles[6:]), np.cos(angles[6:])])
+    np.testing.assert_allclose(positions[5], expected, rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match="multiple of 4; got 6"):
+        sincos2d(2, 3, 6)
+
+
+def test_positions_start_small_and_random_or_as_sines_and_cosines():
+    image = jnp.zeros((1, 16, 24, 3))
+    positions = [
+        models.unbox(_small(width=48, position_init=start).init(jax.random.key(0), image))["params"]["pos_embedding"]
+        for start in ("normal", "sincos2d")
+    ]
+    assert abs(positions[0].std() * 48**0.5 - 1) < 0.15
+    np.testing.assert_array_equal(positions[1][0], sincos2d(2, 3, 48))
+    with pytest.raises(ValueError, match="position_init='sincos': expected one of normal, sincos2d"):
+        _small(position_init="sincos")
 
 
 def test_the_patch_embedding_is_a_valid_convolution():

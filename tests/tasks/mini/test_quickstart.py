@@ -17,7 +17,7 @@ WORDS = (
 )
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_the_whole_recipe_and_a_second_call(tmp_path, capsys):
     run_dir = tmp_path / "run"
     summary = quickstart.run(run_dir, str(tmp_path / "data"), WORDS, size=64)
