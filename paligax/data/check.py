@@ -9,11 +9,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import seqio
-
 from paligax.data import example, features
 from paligax.data.example import Refused
-from paligax.data.runtime import tf
+from paligax.data.runtime import seqio, tf
 
 TRIED = 7  # records, spread over the epoch
 WRITTEN = ("inputs_pretokenized", "targets_pretokenized")  # the texts behind the ids, where stock tokenize kept them

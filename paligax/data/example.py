@@ -10,9 +10,7 @@ examples; the stand-in refuses it, and the check names task and preprocessor.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import seqio
-
-from paligax.data.runtime import tf
+from paligax.data.runtime import seqio, tf
 
 
 def is_carried(name: str) -> bool:

@@ -3,11 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-import seqio
-
 from paligax.batch import LabelBatch, TextBatch
 from paligax.data import text
-from paligax.data.runtime import tf
+from paligax.data.runtime import seqio, tf
 
 Spec = seqio.FeatureConverter.FeatureSpec
 

@@ -1,9 +1,8 @@
 """Images in a task's graph: bytes → uint8 pixels at the run's resolution."""
 
-import seqio
 
 from paligax import image as image_lib
-from paligax.data.runtime import tf
+from paligax.data.runtime import seqio, tf
 
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 SMALL = 40_000  # pixels, up to which TensorFlow's resize is the faster one

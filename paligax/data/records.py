@@ -17,10 +17,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import seqio
 
 from paligax import image as image_lib
-from paligax.data.runtime import tf
+from paligax.data.runtime import seqio, tf
 
 # Flat key → (dtype, shape of one item). A group (before the slash) and `labels` hold any number of items.
 SCALARS: dict[str, tf.DType] = {

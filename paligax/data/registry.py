@@ -4,9 +4,8 @@ import difflib
 import importlib
 from collections.abc import Iterable
 
-import seqio
-
 from paligax.data import Data
+from paligax.data.runtime import seqio
 
 
 def register(data: Data) -> None:

@@ -6,10 +6,9 @@ import logging
 from collections.abc import Mapping
 
 import numpy as np
-import seqio
 
 from paligax.data import Data, check, features, records, shards
-from paligax.data.runtime import tf
+from paligax.data.runtime import seqio, tf
 
 log = logging.getLogger(__name__)
 

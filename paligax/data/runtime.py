@@ -1,6 +1,7 @@
 """TensorFlow as this room uses it: quiet, and on the CPU alone.
 
-Every module here takes ``tf`` from this one, so that no import order lets TensorFlow reserve an accelerator's memory.
+Every module here takes ``tf`` and ``seqio`` (which imports it) from this one, so that no import order lets TensorFlow
+reserve an accelerator's memory or write its notices.
 """
 
 import contextlib
@@ -42,6 +43,7 @@ def _keep_freed_memory(megabytes: int = 64) -> None:
 
 _keep_freed_memory()
 with _standard_error_set_aside():
+    import seqio  # noqa: F401  re-exported
     import tensorflow as tf
 
     tf.config.list_physical_devices()

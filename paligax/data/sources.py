@@ -5,10 +5,9 @@ import os
 from collections.abc import Sequence
 
 import numpy as np
-import seqio
 
 from paligax.data import shards
-from paligax.data.runtime import tf
+from paligax.data.runtime import seqio, tf
 
 
 class RecordSource(seqio.DataSource):

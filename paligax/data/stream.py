@@ -19,12 +19,11 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
-import seqio
 
 from paligax.batch import LabelBatch, TextBatch
 from paligax.data import Data, features, registry, schedule, shards
 from paligax.data.rows import TaskRows, neutral, unusable
-from paligax.data.runtime import tf
+from paligax.data.runtime import seqio, tf
 
 VERSION = 1  # of the stream's arithmetic: part of the fingerprint
 _READ_BYTES = 16 << 20  # records read at once, all tasks together, about

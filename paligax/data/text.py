@@ -4,10 +4,9 @@ import functools
 import hashlib
 
 import numpy as np
-import seqio
 
 from paligax import vocabulary as vocabulary_lib
-from paligax.data.runtime import tf
+from paligax.data.runtime import seqio, tf
 
 # ---------------------------------------------------------------------------------------------------- vocabularies
 

@@ -74,17 +74,22 @@ class Checkpoints:
         for path in self.directory.iterdir():
             if ".orbax-checkpoint-tmp" in path.name or path.name.endswith(".deleting"):
                 shutil.rmtree(path, ignore_errors=True)
-            elif path.name.isdigit() and not manifest.exists(path):
-                self._say(f"Checkpoint {path} was being written when the run ended: removed.")
-                _remove(path)
         step, damaged = checkpoints.newest_whole(self.directory, self._say)
-        if step is not None:
-            for broken in damaged:
-                target = self.directory / f"{broken}.damaged"
+        # One that has no manifest was interrupted; several are rather a copy that went wrong.
+        interrupted = [broken for broken in damaged if not manifest.exists(self.directory / str(broken))]
+        if step is None and damaged and (len(damaged) > 1 or not interrupted):
+            return -2
+        for broken in damaged:
+            target = self.directory / f"{broken}.damaged"
+            shutil.rmtree(target, ignore_errors=True)
+            (self.directory / str(broken)).rename(target)
+            if step is not None and broken in interrupted:
                 shutil.rmtree(target, ignore_errors=True)
-                (self.directory / str(broken)).rename(target)
-                self._say(f"It is set aside as {target}; the run goes on from step {step}.")
-        return step if step is not None else (-2 if damaged else -1)
+            else:
+                self._say(f"It is set aside as {target}.")
+        if damaged:
+            self._say(f"The run goes on from step {step or 0}.")
+        return -1 if step is None else step
 
     def description(self, step: int) -> Description:
         return Description.read(self.directory / str(step))

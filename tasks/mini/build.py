@@ -18,6 +18,7 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
+# isort: split
 import tensorflow_datasets as tfds
 
 from paligax.data import records

@@ -179,7 +179,7 @@ def run(run_dir: pathlib.Path, data_root: str, words: tuple[str, ...] = (), size
         stages=stages,
         seconds=clock.seconds,
         parameters=summary["parameters"],
-        summary="Eight tasks on scenes of pictograms and words: with the ViT frozen, then everything at 96 px.",
+        summary="Eight tasks on scenes of pictograms and words: with the ViT frozen, then everything at 72 px.",
         attribution=(data_dir / "ATTRIBUTION").read_text(encoding="utf-8").strip(),
     )
     _write_json(run_dir / "results.json", summary)

@@ -2,13 +2,15 @@
 
 A scene is a 2 × 2 grid of cells with one to four pictograms of different classes, each of its own size and place
 inside its cell, on a coloured background with a gradient and grain, and in most scenes a word in a strip between the
-rows. Places are multiples of 1/8 of the image, so that a few coordinates describe all boxes.
+rows. Pictograms' places are multiples of 1/8 of the image, so that a few coordinates describe all boxes; words stand
+anywhere in their strip, so that no ViT learns letters in one place of its patches only.
 """
 
 import dataclasses
 import functools
 import hashlib
 import io
+import math
 import pathlib
 import random
 from typing import Any
@@ -64,7 +66,7 @@ class Word:
 
     language: str
     text: str
-    left: int
+    left: float
 
     @property
     def box(self) -> tuple[float, float, float, float]:
@@ -123,7 +125,7 @@ def draw(world: World, seed: int, split: str, index: int) -> Scene:
         language = rng.choice(sorted(world.words))
         unseen = split != TRAIN and rng.random() < 0.5
         text = rng.choice([w for w in world.words[language] if (w in world.unseen_words) == unseen])
-        word = Word(language, text, rng.randint(0, GRID - len(text)))
+        word = Word(language, text, rng.randint(0, 4 * (GRID - len(text))) / 4)
     return Scene(objects, rng.choice(sorted(COLOURS)), word, rng.randrange(2**31))
 
 
@@ -189,7 +191,7 @@ def render(scene: Scene, world: World, side: int) -> Image.Image:
     if scene.word:
         for k, letter in enumerate(scene.word.text):
             mask = _letter(letter, unit, (STRIP[1] - STRIP[0]) * unit)
-            image.paste((20, 20, 20), ((scene.word.left + k) * unit, STRIP[0] * unit), mask)
+            image.paste((20, 20, 20), (round((scene.word.left + k) * unit), STRIP[0] * unit), mask)
     return image
 
 
@@ -300,9 +302,12 @@ def labels_of(scene: Scene) -> list[str]:
         rows, columns = (range(start, start + o.size) for start in (o.top, o.left))
         found += [f"{name} @ {r},{c}" for r in rows for c in columns for name in (o.label, *sides)]
     if scene.word:
-        for k, shape in enumerate(scene.word.text.translate(LOOKALIKES)):
-            at = [f"{row},{scene.word.left + k}" for row in range(*STRIP)]
-            found += [f"{name} @ {square}" for square in at for name in (f"letter {shape}", f"number {k}")]
+        shapes = scene.word.text.translate(LOOKALIKES)
+        for column in range(GRID):
+            k = math.floor(column + 0.5 - scene.word.left)  # the letter in the middle of the square
+            if 0 <= k < len(shapes):
+                at = [f"{row},{column}" for row in range(*STRIP)]
+                found += [f"{name} @ {square}" for square in at for name in (f"letter {shapes[k]}", f"number {k}")]
     return found
 
 

@@ -74,7 +74,30 @@ def test_remains_of_interrupted_saves_are_removed(saved, make_state, lines):
     shutil.copytree(run.directory / "1", run.directory / "0.deleting")
     again = saved()
     assert again.newest() == 1 and names(again) == ["1"]
-    assert any("2 was being written" in line for line in lines)
+    assert any("2 is passed over: it has no manifest.json: writing it was interrupted" in line for line in lines)
+
+
+def test_the_very_first_save_interrupted_is_set_aside(saved, make_state, lines):
+    run = saved()
+    run.newest()
+    run.save(1, make_state())
+    run.finish()
+    (run.directory / "1" / manifest.NAME).unlink()
+    assert saved().newest() is None and names(run) == ["1.damaged"]
+    assert lines[-1] == "The run goes on from step 0."
+
+
+def test_many_checkpoints_without_manifests_are_a_bad_copy_and_no_fresh_start(saved, make_state):
+    run = saved()
+    run.newest()
+    for step in (1, 2):
+        run.save(step, make_state())
+    run.finish()
+    for step in (1, 2):
+        (run.directory / str(step) / manifest.NAME).unlink()
+    with pytest.raises(CheckpointError, match="is whole"):
+        saved().newest()
+    assert names(run) == ["1", "2"], "nothing is removed"
 
 
 def test_a_damaged_checkpoint_is_passed_over_and_said(saved, make_state, lines):

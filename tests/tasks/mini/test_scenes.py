@@ -60,7 +60,7 @@ def test_answers_are_balanced(drawn):
         for kind, triplet in zip(kinds, qa, strict=True):
             answers[kind][triplet["answer"]] += 1
     most = {kind: max(counts.values()) / sum(counts.values()) for kind, counts in answers.items()}
-    assert most["what"] < 0.09 and most["where"] < 0.29 and most["how many"] < 0.35 and most["colour"] < 0.2
+    assert most["what"] < 0.13 and most["where"] < 0.29 and most["how many"] < 0.35 and most["colour"] < 0.2
 
 
 def test_a_record_is_a_function_of_seed_split_and_index():
@@ -75,7 +75,7 @@ def test_a_record_is_a_function_of_seed_split_and_index():
 
 def test_every_label_of_a_scene_is_a_class(drawn):
     classes = set(scenes.class_names(world()))
-    assert len(classes) == 22 + 64 * len(scenes.region_labels(world()))
+    assert len(classes) == 16 + 64 * len(scenes.region_labels(world()))
     for scene in drawn["test"][:200]:
         assert set(scenes.labels_of(scene)) <= classes
 
