@@ -41,7 +41,7 @@ class MiniWebliConfig(tfds.core.BuilderConfig):
       name: made of the other fields where it is not given.
       seed: of all drawing.
       size: number of training scenes; each held-out split has a tenth of it, and text-only records are an eighth more.
-      scale: 10 × scale object classes and 160 × scale words a language.
+      scale: 10 × scale object classes and 480 × scale words a language.
       image_size: side of the pictures in pixels, a multiple of 8.
     """
 

@@ -177,7 +177,7 @@ def _lexicon(count: int) -> dict[str, tuple[str, ...]]:
 
 @functools.cache
 def world(scale: int = 1) -> World:
-    """The world at a scale: 10 × scale pictograms, 160 × scale words a language (as far as there are so many).
+    """The world at a scale: 10 × scale pictograms, 480 × scale words a language (as far as there are so many).
 
     One pair of pictograms in eight and one word in five are kept for held-out scenes.
 
@@ -190,7 +190,7 @@ def world(scale: int = 1) -> World:
     labels = [p.label for p in pictograms]
     pairs = [frozenset((a, b)) for i, a in enumerate(labels) for b in labels[:i]]
     random.Random("pairs").shuffle(pairs)
-    words = _lexicon(160 * scale)
+    words = _lexicon(480 * scale)
     # In the order of a shuffled list; a letter that stands in no seen word couldn't be learnt, so its words stay seen.
     unseen: set[str] = set()
     for language in OCR_LANGUAGES:

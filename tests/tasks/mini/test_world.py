@@ -5,10 +5,10 @@ from tasks.mini.world import COLOURS, LANGUAGES, NUMBERS, OCR_LANGUAGES, PLACES,
 
 def test_every_pictogram_has_a_name_of_its_own_in_every_language():
     of = world()
-    assert len(of.pictograms) == 16
+    assert len(of.pictograms) == 10
     for language in LANGUAGES:
         names = [p.names[language] for p in of.pictograms]
-        assert len(set(names)) == 16 and all(name.isalpha() for name in names)
+        assert len(set(names)) == 10 and all(name.isalpha() for name in names)
 
 
 def test_the_lexicon_has_hundreds_of_words_in_three_scripts_and_a_fifth_is_unseen():
@@ -25,7 +25,7 @@ def test_the_lexicon_has_hundreds_of_words_in_three_scripts_and_a_fifth_is_unsee
 
 def test_scale_adds_pictograms_and_words_and_keeps_the_first_ones():
     small, large = world(1), world(3)
-    assert large.pictograms[:16] == small.pictograms and len(large.pictograms) == 48
+    assert large.pictograms[:10] == small.pictograms and len(large.pictograms) == 30
     assert len(large.words["ru"]) > len(small.words["ru"])
     with pytest.raises(ValueError, match="Lower `scale`"):
         world(100)
