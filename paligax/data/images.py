@@ -1,6 +1,5 @@
 """Images in a task's graph: bytes → uint8 pixels at the run's resolution."""
 
-
 from paligax import image as image_lib
 from paligax.data.runtime import seqio, tf
 

@@ -14,7 +14,7 @@ LANGUAGES = ("en", "de", "ru")
 OCR_LANGUAGES = ("en", "ru", "el")
 MAX_WORD_LENGTH = 5  # letters
 
-# One-word names in every language, told apart at 20 px. More are taken from the whole of Unicode by `scale`.
+# One-word names in every language, told apart at 16 px. More are taken from the whole of Unicode by `scale`.
 FIRST_PICTOGRAMS = "🍌🐟🌵🔑🏠🐈🔔🚌🍕👑🐧🥕🍇🦀🍅🌹"
 
 # name in each language, sRGB; dark enough or light enough for either black or white letters to be read on them
