@@ -42,12 +42,12 @@ class MiniWebliConfig(tfds.core.BuilderConfig):
       seed: of all drawing.
       size: number of training scenes; each held-out split has a tenth of it, and text-only records are an eighth more.
       scale: 10 × scale object classes and 480 × scale words a language.
-      image_size: side of the pictures in pixels, a multiple of 8.
+      image_size: side of the pictures in pixels, a multiple of 32.
     """
 
     name: str = ""
     seed: int = 0
-    size: int = 12_000
+    size: int = 16_000
     scale: int = 1
     image_size: int = 96
 

@@ -146,7 +146,7 @@ def _table(seconds: Mapping[str, float]) -> None:
     Console().print(table)
 
 
-def run(run_dir: pathlib.Path, data_root: str, words: tuple[str, ...] = (), size: int = 12_000) -> dict[str, Any]:
+def run(run_dir: pathlib.Path, data_root: str, words: tuple[str, ...] = (), size: int = 16_000) -> dict[str, Any]:
     """Runs what is left of the recipe and returns what results.json holds.
 
     Args:
@@ -193,7 +193,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="quickstart", description=__doc__.splitlines()[0])
     parser.add_argument("--run_dir", default="runs/quickstart", metavar="DIR")
     parser.add_argument("--data_dir", default="data", metavar="DIR", help="where the data set is built")
-    parser.add_argument("--size", type=int, default=12_000, metavar="N", help="number of training scenes")
+    parser.add_argument("--size", type=int, default=16_000, metavar="N", help="number of training scenes")
     arguments, rest = parser.parse_known_args()
     if unknown := [word for word in rest if not word.startswith("--gin.")]:
         parser.error(f"{unknown[0]!r} is not known; gin bindings are written --gin.NAME=value")

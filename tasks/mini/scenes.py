@@ -2,8 +2,8 @@
 
 A scene is a 2 × 2 grid of cells with one to four pictograms of different classes, each of its own size and place
 inside its cell, on a coloured background with a gradient and grain, and in most scenes a word in a strip between the
-rows. Pictograms' places are multiples of 1/8 of the image, so that a few coordinates describe all boxes; words stand
-anywhere in their strip, so that no ViT learns letters in one place of its patches only.
+rows. Units are eighths of the image. Pictograms and words come in several sizes and stand at quarters of a unit: a ViT
+that met them in one place of its patches only would be blind to them at another resolution.
 """
 
 import dataclasses
@@ -33,10 +33,13 @@ from tasks.mini.world import (
     world,
 )
 
-GRID = 8  # coordinates are multiples of 1/8
-CELL = (3, 4)  # rows and columns of a cell, in units of the grid
-STRIP = (3, 5)  # rows of the word's strip; a letter is one unit wide
-SIZES = (2, 3)
+GRID = 8  # units along each side of the image
+STEP = 4  # places and sizes are multiples of 1/4 of a unit
+CELL = (2.5, 4)  # height and width of a cell
+STRIP = (2.5, 5.5)  # top and bottom of the strip that words stand in
+SIZES = (2, 2.25, 2.5)
+LETTER_WIDTHS = (1, 7 / 6)
+LETTER_HEIGHT = 2
 HELD_OUT_SHARE = 8  # one arrangement in so many is kept for held-out scenes
 SPLITS = ("train", "validation", "test")
 TRAIN = "train"
@@ -45,13 +48,13 @@ CHUNK = 256
 
 @dataclasses.dataclass(frozen=True)
 class Placed:
-    """A pictogram in a scene: its class, its cell (0..3, rows first) and its square in units of the grid."""
+    """A pictogram in a scene: its class, its cell (0..3, rows first) and its square in units."""
 
     label: str
     cell: int
-    top: int
-    left: int
-    size: int
+    top: float
+    left: float
+    size: float
 
     @property
     def box(self) -> tuple[float, float, float, float]:
@@ -62,15 +65,17 @@ class Placed:
 
 @dataclasses.dataclass(frozen=True)
 class Word:
-    """A rendered word: its language, its letters, and where it begins in the strip, in units of the grid."""
+    """A rendered word: its language, its letters, where it begins, and the width of each letter, in units."""
 
     language: str
     text: str
+    top: float
     left: float
+    letter: float
 
     @property
     def box(self) -> tuple[float, float, float, float]:
-        sides = (STRIP[0], self.left, STRIP[1], self.left + len(self.text))
+        sides = (self.top, self.left, self.top + LETTER_HEIGHT, self.left + len(self.text) * self.letter)
         return tuple(side / GRID for side in sides)  # type: ignore[return-value]
 
 
@@ -98,6 +103,15 @@ def is_held_out(objects: tuple[Placed, ...], world: World) -> bool:
     return hashlib.sha256(text.encode()).digest()[0] % HELD_OUT_SHARE == 0
 
 
+def _places(room: float) -> list[float]:
+    """Multiples of 1/STEP from 0 to room."""
+    return [k / STEP for k in range(math.floor(STEP * room) + 1)]
+
+
+def _place(rng: random.Random, room: float) -> float:
+    return rng.choice(_places(room))
+
+
 def _objects(rng: random.Random, world: World) -> tuple[Placed, ...]:
     count = rng.randint(1, 4)
     cells = sorted(rng.sample(range(4), count))
@@ -105,8 +119,8 @@ def _objects(rng: random.Random, world: World) -> tuple[Placed, ...]:
     placed = []
     for cell, label in zip(cells, labels, strict=True):
         size = rng.choice(SIZES)
-        top = (STRIP[1] if cell >= 2 else 0) + rng.randint(0, CELL[0] - size)
-        left = (cell % 2) * CELL[1] + rng.randint(0, CELL[1] - size)
+        top = (STRIP[1] if cell >= 2 else 0) + _place(rng, CELL[0] - size)
+        left = (cell % 2) * CELL[1] + _place(rng, CELL[1] - size)
         placed.append(Placed(label, cell, top, left, size))
     return tuple(placed)
 
@@ -125,7 +139,9 @@ def draw(world: World, seed: int, split: str, index: int) -> Scene:
         language = rng.choice(sorted(world.words))
         unseen = split != TRAIN and rng.random() < 0.5
         text = rng.choice([w for w in world.words[language] if (w in world.unseen_words) == unseen])
-        word = Word(language, text, rng.randint(0, 4 * (GRID - len(text))) / 4)
+        letter = rng.choice(LETTER_WIDTHS)
+        top = STRIP[0] + rng.choice((0, 0.5, 1))
+        word = Word(language, text, top, _place(rng, GRID - len(text) * letter), letter)
     return Scene(objects, rng.choice(sorted(COLOURS)), word, rng.randrange(2**31))
 
 
@@ -158,7 +174,7 @@ def _letter(letter: str, width: int, height: int) -> Image.Image:
     font_file = pathlib.Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSansMono-Bold.ttf"
     font = ImageFont.truetype(str(font_file), round(width / 0.602))
     mask = Image.new("L", (width, height))
-    ImageDraw.Draw(mask).text((width / 2, height / 2), letter, fill=255, font=font, anchor="mm")
+    ImageDraw.Draw(mask).text((width / 2, 0.53 * height), letter, fill=255, font=font, anchor="mm")
     return mask
 
 
@@ -172,13 +188,13 @@ def _background(colour: str, side: int, tilt: int) -> np.ndarray:
 
 
 def render(scene: Scene, world: World, side: int) -> Image.Image:
-    """The scene as an RGB picture of side × side pixels; side is a multiple of 8.
+    """The scene as an RGB picture of side × side pixels; side is a multiple of 32.
 
     Raises:
       ValueError: where it is not.
     """
-    if side % GRID:
-        raise ValueError(f"image_size={side}: expected a multiple of {GRID}, so that boxes lie on whole pixels.")
+    if side % (GRID * STEP):
+        raise ValueError(f"image_size={side}: expected a multiple of {GRID * STEP}, so that boxes lie on whole pixels.")
     unit = side // GRID
     noise = np.random.RandomState(scene.grain)
     grain = noise.randint(-10, 11, (side // 2, side // 2, 1)).repeat(2, axis=0).repeat(2, axis=1)
@@ -186,12 +202,12 @@ def render(scene: Scene, world: World, side: int) -> Image.Image:
     image = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
     emojis = {p.label: p.emoji for p in world.pictograms}
     for o in scene.objects:
-        picture = _pictogram(emojis[o.label], o.size * unit)
-        image.paste(picture, (o.left * unit, o.top * unit), picture)
-    if scene.word:
-        for k, letter in enumerate(scene.word.text):
-            mask = _letter(letter, unit, (STRIP[1] - STRIP[0]) * unit)
-            image.paste((20, 20, 20), (round((scene.word.left + k) * unit), STRIP[0] * unit), mask)
+        picture = _pictogram(emojis[o.label], round(o.size * unit))
+        image.paste(picture, (round(o.left * unit), round(o.top * unit)), picture)
+    if word := scene.word:
+        for k, letter in enumerate(word.text):
+            mask = _letter(letter, round(word.letter * unit), LETTER_HEIGHT * unit)
+            image.paste((20, 20, 20), (round((word.left + k * word.letter) * unit), round(word.top * unit)), mask)
     return image
 
 
@@ -273,10 +289,10 @@ def region_labels(world: World) -> tuple[str, ...]:
     shapes = sorted({letter.translate(LOOKALIKES) for letter in world.letters})
     rows, columns = ((0, STRIP[1]), CELL[0]), ((0, CELL[1]), CELL[1])
     sides = [
-        f"{name} {side}"
+        f"{name} {side:g}"
         for first, last, (starts, length) in (("top", "bottom", rows), ("left", "right", columns))
         for name, far in ((first, 0), (last, 1))
-        for side in sorted({s + o + far * size for s in starts for size in SIZES for o in range(length - size + 1)})
+        for side in sorted({s + o + far * size for s in starts for size in SIZES for o in _places(length - size)})
     ]
     numbers = [f"number {k}" for k in range(MAX_WORD_LENGTH)]
     return (*world.labels, *sides, *(f"letter {shape}" for shape in shapes), *numbers)
@@ -289,6 +305,11 @@ def class_names(world: World) -> tuple[str, ...]:
     return (*image_labels(world), *at)
 
 
+def _squares(start: float, end: float) -> list[int]:
+    """Rows or columns of the grid whose middle lies in [start, end)."""
+    return [k for k in range(GRID) if start <= k + 0.5 < end]
+
+
 def labels_of(scene: Scene) -> list[str]:
     """What classification pretraining is taught beside the object classes.
 
@@ -298,15 +319,18 @@ def labels_of(scene: Scene) -> list[str]:
     """
     found = [f"background {scene.colour}"]
     for o in scene.objects:
-        sides = (f"top {o.top}", f"left {o.left}", f"bottom {o.top + o.size}", f"right {o.left + o.size}")
-        rows, columns = (range(start, start + o.size) for start in (o.top, o.left))
+        bottom, right = o.top + o.size, o.left + o.size
+        sides = (f"top {o.top:g}", f"left {o.left:g}", f"bottom {bottom:g}", f"right {right:g}")
+        rows, columns = _squares(o.top, bottom), _squares(o.left, right)
         found += [f"{name} @ {r},{c}" for r in rows for c in columns for name in (o.label, *sides)]
     if scene.word:
-        shapes = scene.word.text.translate(LOOKALIKES)
+        word = scene.word
+        shapes = word.text.translate(LOOKALIKES)
+        rows = _squares(word.top + 0.25, word.top + LETTER_HEIGHT - 0.25)
         for column in range(GRID):
-            k = math.floor(column + 0.5 - scene.word.left)  # the letter in the middle of the square
+            k = math.floor((column + 0.5 - word.left) / word.letter)  # the letter in the middle of the square
             if 0 <= k < len(shapes):
-                at = [f"{row},{column}" for row in range(*STRIP)]
+                at = [f"{row},{column}" for row in rows]
                 found += [f"{name} @ {square}" for square in at for name in (f"letter {shapes[k]}", f"number {k}")]
     return found
 

@@ -5,6 +5,7 @@ words that are rendered for OCR are the short words of those names, in Latin and
 ones, which the package has not.
 """
 
+import collections
 import dataclasses
 import functools
 import random
@@ -158,18 +159,21 @@ def _pictograms(count: int) -> tuple[Pictogram, ...]:
     return tuple(chosen)
 
 
-def _lexicon(count: int) -> dict[str, tuple[str, ...]]:
+def _lexicon(count: int, letters: int) -> dict[str, tuple[str, ...]]:
+    """At most ``count`` words a language, spelt with its script's ``letters`` most frequent letters."""
     words: dict[str, tuple[str, ...]] = {"el": tuple(w for w in GREEK_WORDS.split() if 3 <= len(w) <= MAX_WORD_LENGTH)}
-    for language, letters in _LETTERS.items():
+    for language, pattern in _LETTERS.items():
         found = {
             word.upper()
             for names in _unicode_names().values()
-            for word in re.findall(letters, names[language])
+            for word in re.findall(pattern, names[language])
             if 3 <= len(word) <= MAX_WORD_LENGTH
         }
         words[language] = tuple(sorted(found))
     for language in OCR_LANGUAGES:
-        shuffled = list(words[language])
+        frequency = collections.Counter("".join(words[language]))
+        frequent = {letter for letter, _ in frequency.most_common(letters)}
+        shuffled = [word for word in words[language] if set(word) <= frequent]
         random.Random(f"words {language}").shuffle(shuffled)
         words[language] = tuple(shuffled[:count])
     return words
@@ -177,7 +181,8 @@ def _lexicon(count: int) -> dict[str, tuple[str, ...]]:
 
 @functools.cache
 def world(scale: int = 1) -> World:
-    """The world at a scale: 10 × scale pictograms, 480 × scale words a language (as far as there are so many).
+    """The world at a scale: 10 × scale pictograms, 480 × scale words a language (as far as there are so
+    many that need no more than 16 × scale letters).
 
     One pair of pictograms in eight and one word in five are kept for held-out scenes.
 
@@ -190,7 +195,7 @@ def world(scale: int = 1) -> World:
     labels = [p.label for p in pictograms]
     pairs = [frozenset((a, b)) for i, a in enumerate(labels) for b in labels[:i]]
     random.Random("pairs").shuffle(pairs)
-    words = _lexicon(480 * scale)
+    words = _lexicon(480 * scale, 16 * scale)
     # In the order of a shuffled list; a letter that stands in no seen word couldn't be learnt, so its words stay seen.
     unseen: set[str] = set()
     for language in OCR_LANGUAGES:
