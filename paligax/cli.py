@@ -54,13 +54,14 @@ def evaluate(arguments: argparse.Namespace) -> None:
     from paligax.inference.held_out import print_table
     from paligax.training import checkpoints
 
-    params, architecture, text, described = checkpoints.restore_params(arguments.checkpoint)
+    directory, described = checkpoints.describe(arguments.checkpoint)
     arguments.gin_file = ["runs/eval.gin", *arguments.gin_file]
-    evaluator = _parse(arguments, ["Evaluator"], text).build("Evaluator")
-    if described:  # the model's own vocabulary, whose file may have moved since
-        data = dataclasses.replace(evaluator.data, vocabulary=vocabulary.from_dict(described))
+    evaluator = _parse(arguments, ["Evaluator"], described.config).build("Evaluator")
+    if described.vocabulary:  # the model's own vocabulary, whose file may have moved since
+        data = dataclasses.replace(evaluator.data, vocabulary=vocabulary.from_dict(described.vocabulary))
         evaluator = dataclasses.replace(evaluator, data=data)
-    found = evaluator.run(models.build(architecture), params)
+    params, _ = checkpoints.restore_params(directory)
+    found = evaluator.run(models.build(described.architecture), params)
     if jax.process_index() == 0:
         print_table({"score": found.results})
         if arguments.json:

@@ -1,6 +1,5 @@
 """Opening a trained model for use: an export directory, or a run's checkpoint."""
 
-import ast
 import dataclasses
 import json
 import math
@@ -193,33 +192,17 @@ def _load_checkpoint(path: pathlib.Path) -> Loaded:
     from paligax.training import checkpoints
 
     try:
-        params, architecture, config, described = checkpoints.restore_params(path)
+        params, described = checkpoints.restore_params(path)
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"{str(path)!r} is neither an export (it has no {export.DESCRIPTION}) nor a run with checkpoints: {error}"
         ) from error
-    module = models.build(architecture)
+    module = models.build(described.architecture)
     # The checkpoint's own grid of positions says what resolution it was trained at.
     patches = params["vision"]["pos_embedding"].shape[1]
-    lengths = {"image": math.isqrt(patches) * module.vision.patch_size}
-    if "num_classes" in architecture:
-        image = jax.ShapeDtypeStruct((1, lengths["image"], lengths["image"], 3), np.uint8)
-        logits = jax.eval_shape(lambda params, image: module.apply({"params": params}, image), params, image)
-        return _assemble(module, params, None, lengths | {"labels": logits.shape[-1]}, _stated(config), str(path))
-    lengths = _configured_lengths(config, path) | lengths
-    return _assemble(module, params, vocabulary_lib.from_dict(described), lengths, _stated(config), str(path))
-
-
-def _configured_lengths(config: str, path: pathlib.Path) -> dict[str, int]:
-    """The feature lengths that a resolved gin text gives as a literal dict."""
-    for literal in re.findall(r"\{[^{}]*'image'[^{}]*\}", config):
-        try:
-            return {str(key): int(value) for key, value in ast.literal_eval(literal).items()}
-        except (ValueError, SyntaxError, TypeError):
-            continue
-    raise ValueError(
-        f"The configuration of {str(path)!r} states no feature lengths: `paligax export` it, and open that."
-    )
+    lengths = described.feature_lengths | {"image": math.isqrt(patches) * module.vision.patch_size}
+    vocabulary = vocabulary_lib.from_dict(described.vocabulary) if described.vocabulary else None
+    return _assemble(module, params, vocabulary, lengths, _stated(described.config), str(path))
 
 
 def _stated(config: str) -> dict[str, Any]:

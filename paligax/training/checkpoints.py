@@ -39,6 +39,7 @@ class Description:
       config: resolved gin text.
       fingerprint: of the data stream: what decides its batches.
       task_names: in the order of ``batch.task``.
+      feature_lengths: what the data's ``feature_lengths`` say: pixels, tokens, labels.
     """
 
     architecture: Mapping[str, Any]
@@ -46,6 +47,7 @@ class Description:
     config: str
     fingerprint: str
     task_names: tuple[str, ...]
+    feature_lengths: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     def write(self, directory: pathlib.Path, step: int) -> None:
         import ml_collections
@@ -57,6 +59,7 @@ class Description:
             "vocabulary": self.vocabulary,
             "fingerprint": self.fingerprint,
             "task_names": self.task_names,
+            "feature_lengths": self.feature_lengths,
         }
         (directory / DESCRIPTION).write_text(ml_collections.ConfigDict(described).to_json(indent=2) + "\n")
         (directory / CONFIG).write_text(self.config)
@@ -70,6 +73,7 @@ class Description:
             (directory / CONFIG).read_text(),
             described["fingerprint"],
             tuple(described["task_names"]),
+            described["feature_lengths"],
         )
 
 
@@ -183,9 +187,25 @@ def read_params(step_directory: pathlib.Path, wanted: Mapping[str, jax.ShapeDtyp
     return trees.flatten(ocp.PyTreeCheckpointHandler().restore(step_directory / "params", args=args))
 
 
+def describe(path: str | pathlib.Path, say: Callable[[str], None] = print) -> tuple[pathlib.Path, Description]:
+    """What a checkpoint says of itself, without reading its parameters.
+
+    Returns:
+      The directory of the step that ``path`` means, and its description; the vocabulary's file is the run's own copy
+      where the original is gone.
+
+    Raises:
+      FileNotFoundError: where there is no checkpoint.
+      CheckpointError: where none is whole.
+    """
+    directory = find(path, "params/", say)
+    description = Description.read(directory)
+    return directory, dataclasses.replace(description, vocabulary=_find_vocabulary(description, directory))
+
+
 def restore_params(
     path: str | pathlib.Path, subtree: str | None = None, say: Callable[[str], None] = print
-) -> tuple[dict[str, Any], dict[str, Any], str, dict[str, Any]]:
+) -> tuple[dict[str, Any], Description]:
     """Opens a checkpoint without its gin file, its data or its optimizer.
 
     Args:
@@ -194,16 +214,13 @@ def restore_params(
       say: prints a line for the user, where a damaged checkpoint is passed over.
 
     Returns:
-      params: nested dict of numpy arrays.
-      architecture: for ``models.build``.
-      config: resolved gin text of the run.
-      vocabulary: for ``vocabulary.from_dict``; its file is the run's own copy where the original is gone.
+      Nested dict of numpy arrays, and the description as ``describe`` gives it.
 
     Raises:
       FileNotFoundError: where there is no checkpoint.
       CheckpointError: where it is damaged, or has no such subtree.
     """
-    directory = find(path, "params/", say)
+    directory, description = describe(path, say)
     shapes = param_shapes(directory)
     chosen = [n for n in shapes if subtree is None or n == subtree or n.startswith(subtree + trees.SEPARATOR)]
     if not chosen:
@@ -211,8 +228,7 @@ def restore_params(
         raise CheckpointError(f"{directory} has no parameters under {subtree!r}; it has {', '.join(tops)}.")
     wanted = {name: jax.ShapeDtypeStruct(shapes[name].shape, shapes[name].dtype) for name in chosen}
     params = trees.unflatten(read_params(directory, wanted))
-    description = Description.read(directory)
-    return params, dict(description.architecture), description.config, _find_vocabulary(description, directory)
+    return params, description
 
 
 def _find_vocabulary(description: Description, step_directory: pathlib.Path) -> dict[str, Any]:

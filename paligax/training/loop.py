@@ -160,6 +160,7 @@ def _open(
         config=config,
         fingerprint=stream.fingerprint(),
         task_names=tuple(stream.task_names),
+        feature_lengths=dict(getattr(trainer.data, "feature_lengths", {})),
     )
     saved = Checkpoints(directory, trainer.keep, description, say)
     start = saved.newest() or 0

@@ -189,14 +189,15 @@ print([name for name in banned if name in sys.modules])
     assert answers.startswith("['") and imported == "[]"
 
 
-def checkpoint(directory, module, params, vocabulary, config):
+def checkpoint(directory, module, params, vocabulary, config, lengths):
     from paligax import models
     from paligax.training.checkpoints import Description
     from paligax.training.saving import Checkpoints
     from paligax.training.state import State
 
     described = {} if vocabulary is None else vocabulary.to_dict()
-    saver = Checkpoints(directory, 1, Description(models.describe(module), described, config, "x", ("vqa",)), print)
+    description = Description(models.describe(module), described, config, "x", ("vqa",), lengths)
+    saver = Checkpoints(directory, 1, description, print)
     saver.newest()
     saver.save(7, State(jax.numpy.int32(7), jax.tree.map(jax.numpy.asarray, params), {"m": jax.numpy.zeros(1)}))
     saver.finish()
@@ -211,7 +212,8 @@ def test_a_run_can_be_opened_like_its_export_and_exported_from_there(
         module,
         params,
         vocabulary,
-        f"TASK_FEATURE_LENGTHS = {lengths}\nSEED = 3\nMIXTURE_OR_TASK_NAME = 'mini'\n",
+        "SEED = 3\nMIXTURE_OR_TASK_NAME = 'mini'\n",
+        lengths,
     )
     answers = loaded.generate(images, PROMPTS)
     for place in ("run", "run/checkpoints/7"):
@@ -232,7 +234,7 @@ def test_a_classifier_run_is_opened_and_generates_nothing(tmp_path):
     module = models.Classifier(vision=vision, num_classes=3, num_region_classes=2, grid=2)
     shapes = export.expected_params(module, {"image": 16})
     params = jax.tree.map(lambda leaf: np.ones(leaf.shape, np.float32), shapes)
-    checkpoint(tmp_path, module, params, None, "Trainer.seed = 1\n")
+    checkpoint(tmp_path, module, params, None, "Trainer.seed = 1\n", {"image": 16, "labels": 11})
     opened = paligax.load(tmp_path)
     assert opened.feature_lengths == {"image": 16, "labels": 11} and opened.vocabulary is None
     with pytest.raises(ValueError, match="Classifier generates no text"):

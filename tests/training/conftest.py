@@ -39,6 +39,7 @@ def description():
         config="Trainer.seed = 1\n",
         fingerprint="abc",
         task_names=("caption", "vqa"),
+        feature_lengths={"image": 64, "inputs": 32, "targets": 16},
     )
 
 

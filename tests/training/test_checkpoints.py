@@ -17,11 +17,12 @@ def run_directory(saved, make_state, tmp_path):
 
 @pytest.mark.parametrize("place, value", [("", 20), ("checkpoints", 20), ("checkpoints/3", 3)])
 def test_a_run_its_checkpoints_or_one_step_can_be_opened(run_directory, place, value, description):
-    params, architecture, config, vocabulary = restore_params(run_directory / place)
+    params, described = restore_params(run_directory / place)
     assert np.unique(params["language"]["encoder"]["kernel"]) == [value]
     assert isinstance(params["vision"]["norm"], np.ndarray) and params["language"]["scale"].shape == ()
-    assert architecture == description.architecture and config == description.config
-    assert vocabulary == description.vocabulary
+    assert described == description
+    directory, described = checkpoints.describe(run_directory / place)
+    assert directory == run_directory / "checkpoints" / str(value) and described == description
 
 
 def test_a_subtree_is_read_alone_and_without_the_optimizer(run_directory):
@@ -29,9 +30,9 @@ def test_a_subtree_is_read_alone_and_without_the_optimizer(run_directory):
     for file in (step / "optimizer").rglob("*"):
         if file.is_file():
             file.unlink()
-    params, *_ = restore_params(step, "language/encoder")
+    params, _ = restore_params(step, "language/encoder")
     assert list(params) == ["language"] and list(params["language"]) == ["encoder"]
-    params, *_ = restore_params(step, "language/scale")
+    params, _ = restore_params(step, "language/scale")
     assert params == {"language": {"scale": 20}}
 
 
@@ -43,7 +44,7 @@ def test_an_unknown_subtree_names_what_there_is(run_directory):
 def test_the_newest_whole_one_is_taken(run_directory, lines):
     file = next((run_directory / "checkpoints" / "20" / "params").rglob("d/*"))
     file.write_bytes(b"")
-    params, *_ = restore_params(run_directory, say=lines.append)
+    params, _ = restore_params(run_directory, say=lines.append)
     assert np.unique(params["vision"]["norm"]) == [3]
     assert len(lines) == 1 and "20 is passed over" in lines[0]
     with pytest.raises(CheckpointError, match="is damaged"):
@@ -70,8 +71,8 @@ def test_a_vocabulary_file_that_is_gone_is_replaced_by_the_runs_copy(saved, make
     run._description = dataclasses.replace(description, vocabulary=gone)
     run.save(1, make_state())
     run.finish()
-    assert restore_params(tmp_path)[3] == gone
+    assert restore_params(tmp_path)[1].vocabulary == gone
     copy = tmp_path / checkpoints.VOCABULARY / "words.model"
     copy.parent.mkdir()
     copy.write_text("pieces")
-    assert restore_params(tmp_path)[3]["path"] == str(copy)
+    assert restore_params(tmp_path)[1].vocabulary["path"] == str(copy)

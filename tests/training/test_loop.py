@@ -82,9 +82,9 @@ def test_a_run_leaves_everything_behind(tmp_path, capsys):
     ]
     assert rows[0]["skipped/vqa/empty text"] == 2 and {"loss/vqa", "accuracy/caption"} < set(rows[0])
     assert {"seconds/compile", "seconds/evaluate", "seconds/save"} < set(rows[-1])
-    params, architecture, config, vocabulary = checkpoints.restore_params(tmp_path)
-    assert same_params(params, state.params) and config == CONFIG and architecture["class"] == "PaLI"
-    assert vocabulary["class"] == "ByteVocabulary"
+    params, described = checkpoints.restore_params(tmp_path)
+    assert same_params(params, state.params) and described.config == CONFIG
+    assert (described.architecture["class"], described.vocabulary["class"]) == ("PaLI", "ByteVocabulary")
     printed = capsys.readouterr().out
     assert "52 arrays" in printed and "step 1/5  loss" in printed and "Compiled the train step" in printed
 
@@ -198,8 +198,8 @@ def test_the_vocabularys_file_is_kept_in_the_run_directory(tmp_path):
     (tmp_path / "words.model").write_text("pieces")
     train(toy.trainer(1, data=toy.Data(vocabulary=Vocabulary())), tmp_path / "run", CONFIG)
     (tmp_path / "words.model").unlink()
-    vocabulary = checkpoints.restore_params(tmp_path / "run", "projection")[3]
-    assert vocabulary["path"] == str(tmp_path / "run" / "vocabulary" / "words.model")
+    _, described = checkpoints.restore_params(tmp_path / "run", "projection")
+    assert described.vocabulary["path"] == str(tmp_path / "run" / "vocabulary" / "words.model")
 
 
 def test_the_order_is_evaluate_save_next_batch_step_log(tmp_path, monkeypatch):
