@@ -159,13 +159,6 @@ def test_what_is_no_export_is_told_clearly(directory, tmp_path):
         paligax.load(tmp_path)
 
 
-def test_configured_lengths():
-    config = "A.b = {'x': 1}\nTASK_FEATURE_LENGTHS = \\\n    {'image': 64,\n     'inputs': 48,\n     'targets': 32}\n"
-    assert loading._configured_lengths(config, "run") == {"image": 64, "inputs": 48, "targets": 32}
-    with pytest.raises(ValueError, match="paligax export"):
-        loading._configured_lengths("A.b = 1", "run")
-
-
 def test_opening_and_generating_import_no_training_library(directory):
     """A fresh interpreter in which TensorFlow, seqio, gin, orbax and optax can't even be imported."""
     code = f"""

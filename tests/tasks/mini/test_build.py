@@ -72,8 +72,8 @@ def test_all_tasks_and_classification_stream(built):
 def test_the_vocabulary_spells_words_and_keeps_names_whole(built):
     vocabulary = SentencePieceVocabulary(f"{built}/vocabulary.model")
     assert vocabulary.num_sentinels == 100 and vocabulary.sentinel(0) == vocabulary.size - 1
-    assert len(vocabulary.encode("ЖУК")) == 4 and len(vocabulary.encode("колокольчик")) == 1
-    for text in ("0 62 125 187 banana", "Is cat, rose in the image?", "weiß, колокольчик", "ΨΩΜΙ"):
+    assert len(vocabulary.encode("КИТ")) == 4 and len(vocabulary.encode("колокольчик")) == 1
+    for text in ("0 31 281 999 banana", "Is cat, rose in the image?", "weiß, колокольчик", "ΩΜΟΣ"):
         assert vocabulary.decode(vocabulary.encode(text)) == text
 
 
