@@ -73,7 +73,7 @@ class Description:
             (directory / CONFIG).read_text(),
             described["fingerprint"],
             tuple(described["task_names"]),
-            described["feature_lengths"],
+            described.get("feature_lengths", {}),  # checkpoints before it was written
         )
 
 
