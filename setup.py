@@ -27,6 +27,7 @@ setup(
         "jax",
         "matplotlib",
         "ml-collections",
+        "numba",
         "numpy",
         "optax",
         "orbax-checkpoint",

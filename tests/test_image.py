@@ -48,6 +48,8 @@ def test_resize_takes_only_rgb_bytes():
         image.resize(np.zeros((4, 4, 4), np.uint8), 2)
     with pytest.raises(ValueError, match="float32"):
         image.resize(np.zeros((4, 4, 3), np.float32), 2)
+    with pytest.raises(ValueError, match=r"\[0, 4, 3\]"):
+        image.resize(np.zeros((0, 4, 3), np.uint8), 2)
 
 
 @pytest.mark.parametrize("options", [{"kind": "PNG"}, {"kind": "JPEG"}, {"kind": "JPEG", "progressive": True}])
@@ -66,10 +68,12 @@ def test_other_colour_models_become_rgb(pixels):
 def test_what_cannot_be_used_is_told():
     jpeg, png = encoded(text_image(48, 64), "JPEG"), encoded(text_image(48, 64))
     bomb = png[:16] + (60000).to_bytes(4, "big") * 2 + png[24:]
+    ribbon = png[:16] + (60_000_000).to_bytes(4, "big") + (1).to_bytes(4, "big") + png[24:]
     for data, reason in [
         (b"", "not a JPEG or PNG"),
         (b"GIF89a" + jpeg, "not a JPEG or PNG"),
         (bomb, "image too large"),
+        (ribbon, "image too large"),
         (jpeg[: len(jpeg) // 2], "broken image"),
         (jpeg[:4], "broken image"),
         (png[: len(png) // 2], "broken image"),

@@ -1,10 +1,12 @@
 """Images in a task's graph: bytes → uint8 pixels at the run's resolution."""
 
+import numpy as np
+
 from paligax import image as image_lib
+from paligax.data import runtime
 from paligax.data.runtime import seqio, tf
 
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
-SMALL = 40_000  # pixels, up to which TensorFlow's resize is the faster one
 
 
 def decode(data: tf.Tensor) -> tf.Tensor:
@@ -18,36 +20,24 @@ def decode(data: tf.Tensor) -> tf.Tensor:
     known = tf.raw_ops.Assert(condition=is_png | (magic == _JPEG), data=["not a JPEG or PNG"])
     with tf.control_dependencies([known]):
         shape = tf.cond(is_png, lambda: _png_shape(data), lambda: tf.io.extract_jpeg_shape(data, tf.int64))
-    pixels = tf.reduce_prod(tf.slice(shape, [0], [2]))
-    small = tf.raw_ops.Assert(condition=pixels <= image_lib.MAX_PIXELS, data=["image too large", pixels])
+    sides = tf.slice(shape, [0], [2])
+    small = (tf.reduce_prod(sides) <= image_lib.MAX_PIXELS) & (tf.reduce_max(sides) <= image_lib.MAX_SIDE)
+    small = tf.raw_ops.Assert(condition=small, data=["image too large", sides])
     with tf.control_dependencies([small]):
         image = tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE")  # reads PNG as well
     return tf.ensure_shape(image, (None, None, 3))
 
 
 def resize(image: tf.Tensor, resolution: int) -> tf.Tensor:
-    """uint8[H, W, 3] → uint8[resolution, resolution, 3]: the triangle filter of paligax.image.resize.
+    """uint8[H, W, 3] → uint8[resolution, resolution, 3]: paligax.image.resize itself."""
 
-    Large images go to that very function, which is faster than TensorFlow's kernel; small ones stay in the graph, where
-    TensorFlow's own triangle costs less than a call into Python. The two agree to one grey level, by rounding.
-    """
+    @tf.autograph.experimental.do_not_convert
+    def resized(pixels: np.ndarray) -> np.ndarray:
+        runtime.keep_thread_state()
+        return image_lib.resize(pixels, resolution)
 
-    def small() -> tf.Tensor:
-        resized = tf.raw_ops.ScaleAndTranslate(
-            images=tf.expand_dims(image, 0),
-            size=[resolution, resolution],
-            scale=resolution / tf.cast(tf.shape(image)[:2], tf.float32),
-            translation=[0.0, 0.0],
-            kernel_type="triangle",
-            antialias=True,
-        )
-        return tf.cast(tf.squeeze(resized, 0) + 0.5, tf.uint8)
-
-    def large() -> tf.Tensor:
-        return tf.numpy_function(lambda pixels: image_lib.resize(pixels, resolution), [image], tf.uint8, stateful=False)
-
-    resized = tf.cond(tf.size(image) <= 3 * SMALL, small, large)
-    return tf.ensure_shape(resized, (resolution, resolution, 3))
+    result = tf.numpy_function(resized, [image], tf.uint8, stateful=False)
+    return tf.ensure_shape(result, (resolution, resolution, 3))
 
 
 def decode_and_resize(data: tf.Tensor, resolution: int) -> tf.Tensor:

@@ -8,6 +8,7 @@ import contextlib
 import ctypes
 import logging
 import os
+import threading
 from collections.abc import Iterator
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -39,6 +40,19 @@ def _keep_freed_memory(megabytes: int = 64) -> None:
     # Setting one ends glibc's own adjusting of the others: these are where it would arrive.
     mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD, the most that it takes
     mallopt(-1, 4 * megabytes << 20)  # M_TRIM_THRESHOLD
+
+
+_here = threading.local()
+
+
+def keep_thread_state() -> None:
+    """Called from Python inside a graph: TensorFlow's thread keeps what the interpreter knows of it.
+
+    It would be made and freed, with memory mapped and unmapped, at every call: a tenth of the input path, measured.
+    """
+    if not getattr(_here, "kept", False):
+        ctypes.pythonapi.PyGILState_Ensure()  # never released: the thread's count cannot fall to zero
+        _here.kept = True
 
 
 _keep_freed_memory()

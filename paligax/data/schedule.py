@@ -103,29 +103,24 @@ class Schedule:
         self.counts = _counts([rates[name] for name in self.names])
         self.block_size = int(self.counts.sum())
         self._seed = seed
-        self._block = functools.lru_cache(maxsize=8)(self._shuffled)
+        self._of_blocks = functools.lru_cache(maxsize=8)(self._shuffled)
 
-    def _shuffled(self, block: int) -> tuple[np.ndarray, np.ndarray]:
-        """(task of each position in the block, how many of that task come before it in the block)."""
-        tasks = np.repeat(np.arange(len(self.counts)), self.counts)
-        random = mix(mix(np.arange(self.block_size, dtype=np.uint64)) ^ key("block", self._seed, block))
-        tasks = tasks[np.argsort(random, kind="stable")]
+    def _shuffled(self, blocks: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """[blocks, positions] twice: the task of each position, and how many of that task come before it there."""
+        keys = np.array([key("block", self._seed, block) for block in blocks], np.uint64)
+        random = mix(mix(np.arange(self.block_size, dtype=np.uint64)) ^ keys[:, None])
+        tasks = np.repeat(np.arange(len(self.counts)), self.counts)[np.argsort(random, axis=1, kind="stable")]
         before = np.empty_like(tasks)
-        for task, count in enumerate(self.counts):
-            before[tasks == task] = np.arange(count)
+        for task in range(len(self.counts)):
+            chosen = tasks == task
+            before[chosen] = np.cumsum(chosen, axis=1)[chosen] - 1
         return tasks, before
 
     def locate(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """positions int64[n] → (task int64[n], k int64[n]): the k-th example of that task in the whole run."""
-        tasks, k = np.empty_like(positions), np.empty_like(positions)
-        blocks = positions // self.block_size
-        for block in np.unique(blocks):
-            rows = blocks == block
-            inside = positions[rows] % self.block_size
-            shuffled, before = self._block(int(block))
-            tasks[rows] = shuffled[inside]
-            k[rows] = block * self.counts[shuffled[inside]] + before[inside]
-        return tasks, k
+        blocks, which = np.unique(positions // self.block_size, return_inverse=True)
+        tasks, before = (of_blocks[which, positions % self.block_size] for of_blocks in self._of_blocks(tuple(blocks)))
+        return tasks, blocks[which] * self.counts[tasks] + before
 
 
 def _counts(rates: list[float]) -> np.ndarray:

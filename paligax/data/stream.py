@@ -139,12 +139,13 @@ class Stream:
         Raises OSError naming the shard where data has become unreadable.
         """
         kind = features.converter(self.data.feature_lengths).BATCH
-        feeds = [_Feed(self, index, start_step) for index in range(len(self.tasks))]
+        one = neutral(self.data.feature_lengths, 1)
+        feeds = [_Feed(self, index, start_step, one) for index in range(len(self.tasks))]
         try:
             step = start_step
             while True:
                 plan = self.plan_of_step(step)
-                values = neutral(self.data.feature_lengths, self.rows)
+                values = {name: np.empty((self.rows, *row.shape[1:]), row.dtype) for name, row in one.items()}
                 skipped: collections.Counter[str] = collections.Counter()
                 for index in np.unique(plan.task):
                     rows = np.flatnonzero(plan.task == index)
@@ -186,8 +187,9 @@ def fingerprint(data: Data, tasks: Sequence[TaskRows], counts: Mapping[str, int]
 class _Feed:
     """One task's finished rows from a step on, in order of position, with gaps where one failed."""
 
-    def __init__(self, stream: Stream, index: int, start_step: int):
+    def __init__(self, stream: Stream, index: int, start_step: int, neutral_row: dict[str, np.ndarray]):
         self._stream, self._index, self._task = stream, index, stream.tasks[index]
+        self._neutral = neutral_row
         self._error: list[Exception] = []
         self._chunk: dict[str, np.ndarray] = {"position": np.empty(0, np.int64)}
         self._next = 0  # row of the chunk
@@ -218,12 +220,12 @@ class _Feed:
             return {**function(record, item, seed), "position": position}
 
         stream = self._stream
-        row_bytes = sum(a.nbytes for a in neutral(stream.data.feature_lengths, 1).values())
+        row_bytes = sum(a.nbytes for a in self._neutral.values())
         a_step = math.ceil(stream.rows * stream.schedule.counts[self._index] / stream.block_size)
         chunk = max(1, min(max(a_step, _CHUNK_ROWS), _CHUNK_BYTES // row_bytes))
         requests = functools.partial(self._requests, start_step)
         dataset = tf.data.Dataset.from_generator(requests, output_signature=signature).unbatch()
-        dataset = dataset.map(run, num_parallel_calls=min(os.cpu_count() or 1, 32), deterministic=True)
+        dataset = dataset.map(run, num_parallel_calls=2 * min(os.cpu_count() or 1, 32), deterministic=True)
         dataset = dataset.ignore_errors().batch(chunk).prefetch(1 + math.ceil(a_step / chunk))
         options = tf.data.Options()
         options.autotune.enabled = False
@@ -238,8 +240,8 @@ class _Feed:
         self._next = 0
 
     def fill(self, values: dict[str, np.ndarray], rows: np.ndarray, plan: _Plan) -> list[str]:
-        """Writes this task's rows of a step into the batch's arrays; returns why some were left neutral."""
-        missing = np.ones(len(rows), bool)
+        """Writes this task's rows of a step into the batch's arrays; returns why some became neutral."""
+        missing, unused = np.ones((2, len(rows)), bool)
         reasons = []
         while missing.any():
             if self._next == len(self._chunk["position"]):
@@ -254,9 +256,13 @@ class _Feed:
             missing[which] = False
             why = unusable(self._chunk["skip"][taken], self._chunk["targets"][taken] if "targets" in values else None)
             usable = np.array([not reason for reason in why])
+            unused[which[usable]] = False
             reasons += [reason for reason in why if reason]
             for name, array in values.items():
-                array[rows[which[usable]]] = self._chunk[name][taken][usable]
+                finished = self._chunk[name][taken]
+                array[rows[which[usable]]] = finished if usable.all() else finished[usable]
+        for name, array in values.items():
+            array[rows[unused]] = self._neutral[name]
         failed = plan.of(missing)
         serialized = self._stream.readers.read(self._task.split, failed.record)
         for example in zip(serialized, failed.item, failed.seed, strict=True):
