@@ -4,6 +4,7 @@ Who calls it says what may be attended to in parts (a key mask, causality, a bia
 [B, N, T, S] array, so that a form that never holds the scores can be put behind the same call.
 """
 
+import functools
 import math
 from typing import Any
 
@@ -12,6 +13,9 @@ import jax.numpy as jnp
 from flax import struct
 
 Array = Any
+FORMS = ("auto", "dense", "chunked")
+_CHUNK = 64  # queries
+_MOST_DENSE_SCORES = 1024 * 1024  # of one head
 _MASKED = -1e30  # finite: a row whose keys are all masked gives a uniform average, not NaN
 
 
@@ -67,8 +71,9 @@ def attention(
     first_query: Array | int = 0,
     dropout_rate: float = 0.0,
     dropout_key: Array | None = None,
+    form: str = "auto",
 ) -> Array:
-    """Softmax attention in float32 scores, dense form.
+    """Softmax attention with float32 scores, in one of several forms that give the same.
 
     Args:
       query: [B, T, N, K].
@@ -80,11 +85,58 @@ def attention(
       bias: relative position bias.
       first_query: position of the first query among the keys (a decoding step's index).
       dropout_rate: share of attention weights dropped, where ``dropout_key`` is given.
-      dropout_key: random key of the dropout.
+      dropout_key: random key of the dropout. Which weights are dropped depends on the form.
+      form: "dense" holds all scores [B, N, T, S]; "chunked" those of a few queries at a time, and computes them again,
+        with the bias from its table, in the backward pass; "auto" is dense up to 1,024 × 1,024 scores a head.
 
     Returns:
       [B, T, N, K] in the dtype of ``value``.
+
+    Raises:
+      ValueError: where the form is not known.
     """
+    check_form(form)
+    queries, keys = query.shape[1], key.shape[1]
+    if form == "auto":
+        form = "chunked" if queries * keys > _MOST_DENSE_SCORES else "dense"
+    options = dict(scale=scale, key_mask=key_mask, causal=causal, dropout_rate=dropout_rate)
+    if form == "dense" or queries <= _CHUNK:
+        return _dense(query, key, value, bias=bias, first_query=first_query, dropout_key=dropout_key, **options)
+    # The last chunk is filled with zeros, whose results are cut off.
+    chunks = -(-queries // _CHUNK)
+    padded = jnp.pad(query, ((0, 0), (0, chunks * _CHUNK - queries), (0, 0), (0, 0)))
+    pieces = jnp.moveaxis(padded.reshape(query.shape[0], chunks, _CHUNK, *query.shape[2:]), 1, 0)
+
+    @functools.partial(jax.checkpoint, prevent_cse=False)
+    def one(number: Array, piece: Array) -> Array:
+        own_key = None if dropout_key is None else jax.random.fold_in(dropout_key, number)
+        first = first_query + number * _CHUNK
+        return _dense(piece, key, value, bias=bias, first_query=first, dropout_key=own_key, **options)
+
+    results = jax.lax.map(lambda chunk: one(*chunk), (jnp.arange(chunks), pieces))
+    return jnp.moveaxis(results, 0, 1).reshape(padded.shape[:-1] + value.shape[-1:])[:, :queries]
+
+
+def check_form(form: str) -> None:
+    """Raises ValueError with the known names where there is no such form of attention."""
+    if form not in FORMS:
+        raise ValueError(f"attention_form={form!r} is not known; known: {', '.join(FORMS)}.")
+
+
+def _dense(
+    query: Array,
+    key: Array,
+    value: Array,
+    *,
+    scale: float,
+    key_mask: Array | None,
+    causal: bool,
+    bias: RelativeBias | None,
+    first_query: Array | int,
+    dropout_rate: float,
+    dropout_key: Array | None,
+) -> Array:
+    """See :func:`attention`; holds all scores."""
     scores = jnp.einsum("btnk,bsnk->bnts", query, key, preferred_element_type=jnp.float32)
     if scale != 1.0:
         scores *= scale

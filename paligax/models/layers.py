@@ -1,5 +1,6 @@
 """What both towers are made of: projections and norms with logical axes, attention, MLPs, the scanned stack."""
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,20 @@ REMAT_POLICIES = {
     "full": jax.checkpoint_policies.nothing_saveable,
     "dots": jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims,
 }
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "gelu": functools.partial(nn.gelu, approximate=False),
+    "gelu_tanh": functools.partial(nn.gelu, approximate=True),
+    "quick_gelu": lambda x: x * nn.sigmoid(1.702 * x),
+    "silu": nn.silu,
+    "relu": nn.relu,
+}
+
+
+def check_activation(name: str) -> None:
+    """Raises ValueError with the known names where there is no such activation."""
+    if name not in ACTIVATIONS:
+        raise ValueError(f"activation={name!r} is not known; known: {', '.join(ACTIVATIONS)}.")
 
 
 def partitioned(init: Callable, axes: Axes) -> Callable:
@@ -131,6 +146,7 @@ class Attention(nn.Module):
       use_bias: whether the projections add an offset (ViT: yes, T5: no).
       scale_scores: True multiplies scores with 1/√K (ViT); False folds 1/√K into the query's initialisation (T5).
       dropout: rate on the attention weights.
+      form: how it is computed, see there.
     """
 
     width: int
@@ -140,6 +156,7 @@ class Attention(nn.Module):
     scale_scores: bool
     dropout: float = 0.0
     dtype: str = "float32"
+    form: str = "auto"
 
     def setup(self):
         shape = (self.num_heads, self.head_dim)
@@ -177,6 +194,7 @@ class Attention(nn.Module):
             first_query=first_query,
             dropout_rate=self.dropout,
             dropout_key=self.make_rng("dropout") if self.dropout and self.has_rng("dropout") else None,
+            form=self.form,
         )
         return self.out(y)
 

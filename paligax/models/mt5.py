@@ -7,8 +7,17 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from paligax.models.attention import RelativeBias
-from paligax.models.layers import Attention, Dropout, Projection, RMSNorm, partitioned, stack
+from paligax.models.attention import RelativeBias, check_form
+from paligax.models.layers import (
+    ACTIVATIONS,
+    Attention,
+    Dropout,
+    Projection,
+    RMSNorm,
+    check_activation,
+    partitioned,
+    stack,
+)
 
 Array = Any
 
@@ -56,11 +65,12 @@ class Cache:
 
 
 class GatedMLP(nn.Module):
-    """GELU-gated linear unit without biases (Shazeer 2020): [B, T, D] → [B, T, D]."""
+    """Gated linear unit without biases (Shazeer 2020): [B, T, D] → [B, T, D]."""
 
     width: int
     mlp_dim: int
     dropout: float
+    activation: str
     dtype: str
 
     def setup(self):
@@ -70,7 +80,7 @@ class GatedMLP(nn.Module):
         self.drop = Dropout(self.dropout)
 
     def __call__(self, x: Array) -> Array:
-        return self.wo(self.drop(nn.gelu(self.wi_0(x), approximate=True) * self.wi_1(x)))
+        return self.wo(self.drop(ACTIVATIONS[self.activation](self.wi_0(x)) * self.wi_1(x)))
 
 
 class EncoderBlock(nn.Module):
@@ -79,14 +89,18 @@ class EncoderBlock(nn.Module):
     num_heads: int
     head_dim: int
     dropout: float
+    activation: str
+    epsilon: float
     dtype: str
+    attention_form: str
 
     def setup(self):
         heads = (self.width, self.num_heads, self.head_dim)
-        self.attention_norm = RMSNorm(dtype=self.dtype)
-        self.attention = Attention(*heads, use_bias=False, scale_scores=False, dropout=self.dropout, dtype=self.dtype)
-        self.mlp_norm = RMSNorm(dtype=self.dtype)
-        self.mlp = GatedMLP(self.width, self.mlp_dim, self.dropout, self.dtype)
+        common = dict(use_bias=False, scale_scores=False, dropout=self.dropout, dtype=self.dtype)
+        self.attention_norm = RMSNorm(self.epsilon, self.dtype)
+        self.attention = Attention(*heads, form=self.attention_form, **common)
+        self.mlp_norm = RMSNorm(self.epsilon, self.dtype)
+        self.mlp = GatedMLP(self.width, self.mlp_dim, self.dropout, self.activation, self.dtype)
         self.drop = Dropout(self.dropout)
 
     def __call__(self, x: Array, per_layer: None, shared: Shared) -> tuple[Array, None]:
@@ -102,17 +116,21 @@ class DecoderBlock(nn.Module):
     num_heads: int
     head_dim: int
     dropout: float
+    activation: str
+    epsilon: float
     dtype: str
+    attention_form: str
 
     def setup(self):
         heads = (self.width, self.num_heads, self.head_dim)
         common = dict(use_bias=False, scale_scores=False, dropout=self.dropout, dtype=self.dtype)
-        self.self_attention_norm = RMSNorm(dtype=self.dtype)
+        common["form"] = self.attention_form
+        self.self_attention_norm = RMSNorm(self.epsilon, self.dtype)
         self.self_attention = Attention(*heads, **common)
-        self.cross_attention_norm = RMSNorm(dtype=self.dtype)
+        self.cross_attention_norm = RMSNorm(self.epsilon, self.dtype)
         self.cross_attention = Attention(*heads, **common)
-        self.mlp_norm = RMSNorm(dtype=self.dtype)
-        self.mlp = GatedMLP(self.width, self.mlp_dim, self.dropout, self.dtype)
+        self.mlp_norm = RMSNorm(self.epsilon, self.dtype)
+        self.mlp = GatedMLP(self.width, self.mlp_dim, self.dropout, self.activation, self.dtype)
         self.drop = Dropout(self.dropout)
 
     def prefill(self, x: Array, per_layer: None, shared: Shared) -> tuple[Array, tuple[Array, Array]]:
@@ -159,9 +177,12 @@ class MT5(nn.Module):
       num_buckets: rows of each relative position table.
       max_distance: distance from which on all keys share the last bucket.
       dropout: rate (0 in pretraining, 0.1 in fine-tuning).
+      activation: of the gate, a name of ``paligax.models.layers.ACTIVATIONS``.
+      epsilon: of the norms.
       dtype: of activations; parameters are float32.
       remat: what the backward pass recomputes, see :func:`paligax.models.layers.stack`.
       unroll: layers in one turn of the compiled loop, see there.
+      attention_form: how attention is computed, see :func:`paligax.models.attention.attention`.
     """
 
     width: int
@@ -174,9 +195,17 @@ class MT5(nn.Module):
     num_buckets: int = 32
     max_distance: int = 128
     dropout: float = 0.0
+    activation: str = "gelu_tanh"
+    epsilon: float = 1e-6
     dtype: str = "float32"
     remat: str = "none"
     unroll: int = 1
+    attention_form: str = "auto"
+
+    def __post_init__(self):
+        check_form(self.attention_form)
+        check_activation(self.activation)
+        super().__post_init__()
 
     @classmethod
     def variant(cls, name: str, **overrides: Any) -> Self:
@@ -196,11 +225,12 @@ class MT5(nn.Module):
         )
         self.encoder_relpos = self.param("encoder_relpos", relpos_init, (self.num_buckets, self.num_heads))
         self.decoder_relpos = self.param("decoder_relpos", relpos_init, (self.num_buckets, self.num_heads))
-        block = (self.width, self.mlp_dim, self.num_heads, self.head_dim, self.dropout, self.dtype)
+        block = (self.width, self.mlp_dim, self.num_heads, self.head_dim, self.dropout)
+        block += (self.activation, self.epsilon, self.dtype, self.attention_form)
         self.encoder = stack(EncoderBlock, self.encoder_depth, self.remat, self.unroll)(*block)
-        self.encoder_norm = RMSNorm(dtype=self.dtype)
+        self.encoder_norm = RMSNorm(self.epsilon, self.dtype)
         self.decoder = stack(DecoderBlock, self.decoder_depth, self.remat, self.unroll)(*block)
-        self.decoder_norm = RMSNorm(dtype=self.dtype)
+        self.decoder_norm = RMSNorm(self.epsilon, self.dtype)
         self.logits = Projection((self.vocab_size,), ("embed", "vocab"), dtype=self.dtype)
         self.drop = Dropout(self.dropout)
 

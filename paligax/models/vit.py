@@ -6,7 +6,17 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from paligax.models.layers import Attention, LayerNorm, Projection, fan_in, partitioned, stack
+from paligax.models.attention import check_form
+from paligax.models.layers import (
+    ACTIVATIONS,
+    Attention,
+    LayerNorm,
+    Projection,
+    check_activation,
+    fan_in,
+    partitioned,
+    stack,
+)
 
 Array = Any
 
@@ -24,10 +34,11 @@ POSITION_INITS = ("normal", "sincos2d")
 
 
 class MLP(nn.Module):
-    """Two biased layers around a tanh-approximated GELU: [B, P, D] → [B, P, D]."""
+    """Two biased layers around an activation: [B, P, D] → [B, P, D]."""
 
     width: int
     mlp_dim: int
+    activation: str = "gelu_tanh"
     dtype: str = "float32"
 
     def setup(self):
@@ -35,7 +46,7 @@ class MLP(nn.Module):
         self.wo = Projection((self.width,), ("mlp", "embed"), use_bias=True, dtype=self.dtype)
 
     def __call__(self, x: Array) -> Array:
-        return self.wo(nn.gelu(self.wi(x), approximate=True))
+        return self.wo(ACTIVATIONS[self.activation](self.wi(x)))
 
 
 class Block(nn.Module):
@@ -44,15 +55,18 @@ class Block(nn.Module):
     width: int
     mlp_dim: int
     num_heads: int
+    activation: str = "gelu_tanh"
+    epsilon: float = 1e-6
     dtype: str = "float32"
+    attention_form: str = "auto"
 
     def setup(self):
-        self.attention_norm = LayerNorm(dtype=self.dtype)
-        self.attention = Attention(
-            self.width, self.num_heads, self.width // self.num_heads, use_bias=True, scale_scores=True, dtype=self.dtype
-        )
-        self.mlp_norm = LayerNorm(dtype=self.dtype)
-        self.mlp = MLP(self.width, self.mlp_dim, self.dtype)
+        heads = (self.width, self.num_heads, self.width // self.num_heads)
+        common = dict(dtype=self.dtype, form=self.attention_form)
+        self.attention_norm = LayerNorm(self.epsilon, self.dtype)
+        self.attention = Attention(*heads, use_bias=True, scale_scores=True, **common)
+        self.mlp_norm = LayerNorm(self.epsilon, self.dtype)
+        self.mlp = MLP(self.width, self.mlp_dim, self.activation, self.dtype)
 
     def __call__(self, x: Array, per_layer: None, shared: None) -> tuple[Array, None]:
         y = self.attention_norm(x)
@@ -61,7 +75,7 @@ class Block(nn.Module):
 
 
 class ViT(nn.Module):
-    """Vision transformer without class token and without pooling: every patch gives one token.
+    """Vision transformer without pooling: every patch gives one token.
 
     Patch embedding with bias, learned positions added before the blocks, a final norm (PaLI section 3.1; big_vision
     models/vit.py).
@@ -77,6 +91,11 @@ class ViT(nn.Module):
       unroll: layers in one turn of the compiled loop, see there.
       position_init: what the learned positions start from: "normal" (deviation 1/√D, as in big_vision) or "sincos2d",
         whose norm is √(D/2): a short training on little data keeps places apart, and they resample smoothly.
+      attention_form: how attention is computed, see :func:`paligax.models.attention.attention`.
+      activation: of the MLPs, a name of ``paligax.models.layers.ACTIVATIONS``.
+      epsilon: of the norms.
+      class_token: whether a learned token stands before the patches' (foreign ViTs; PaLI has none). It has no position:
+        where others add one, it is part of the token here, as in big_vision.
     """
 
     width: int
@@ -88,6 +107,10 @@ class ViT(nn.Module):
     remat: str = "none"
     unroll: int = 1
     position_init: str = "normal"
+    attention_form: str = "auto"
+    activation: str = "gelu_tanh"
+    epsilon: float = 1e-6
+    class_token: bool = False
 
     @classmethod
     def variant(cls, name: str, **overrides: Any) -> Self:
@@ -106,11 +129,16 @@ class ViT(nn.Module):
             raise ValueError(f"ViT width {self.width} is not a multiple of num_heads {self.num_heads}.")
         if self.position_init not in POSITION_INITS:
             raise ValueError(f"position_init={self.position_init!r}: expected one of {', '.join(POSITION_INITS)}.")
+        check_form(self.attention_form)
+        check_activation(self.activation)
         super().__post_init__()
 
     @nn.compact
     def __call__(self, image: Array) -> Array:
-        """float[B, H, W, 3] in [-1, 1] → tokens [B, P, D]; rows first, pixels beyond whole patches are dropped."""
+        """float[B, H, W, 3] in [-1, 1] → tokens [B, P, D]; rows first, pixels beyond whole patches are dropped.
+
+        With a class token [B, 1 + P, D], that one first.
+        """
         size = self.patch_size
         batch, rows, columns = image.shape[0], image.shape[1] // size, image.shape[2] // size
         if not rows or not columns:
@@ -136,9 +164,14 @@ class ViT(nn.Module):
             "pos_embedding", partitioned(start, (None, "pos", "embed")), (1, rows * columns, self.width)
         )
         x += positions.astype(self.dtype)
+        if self.class_token:
+            zeros = partitioned(nn.initializers.zeros, (None, None, "embed"))
+            token = self.param("class_token", zeros, (1, 1, self.width)).astype(self.dtype)
+            x = jnp.concatenate([jnp.broadcast_to(token, (batch, 1, self.width)), x], axis=1)
         blocks = stack(Block, self.depth, self.remat, self.unroll)
-        x, _ = blocks(self.width, self.mlp_dim, self.num_heads, self.dtype, name="blocks")(x, None, None)
-        return LayerNorm(dtype=self.dtype, name="norm")(x)
+        block = (self.width, self.mlp_dim, self.num_heads, self.activation, self.epsilon)
+        x, _ = blocks(*block, self.dtype, self.attention_form, name="blocks")(x, None, None)
+        return LayerNorm(self.epsilon, self.dtype, name="norm")(x)
 
 
 class AttentionPool(nn.Module):
@@ -146,6 +179,8 @@ class AttentionPool(nn.Module):
 
     mlp_dim: int
     num_heads: int
+    activation: str = "gelu_tanh"
+    epsilon: float = 1e-6
     dtype: str = "float32"
 
     @nn.compact
@@ -164,7 +199,8 @@ class AttentionPool(nn.Module):
             name="attention",
         )
         x = attend(probe, attend.keys_values(tokens))
-        x += MLP(width, self.mlp_dim, self.dtype, name="mlp")(LayerNorm(dtype=self.dtype, name="norm")(x))
+        normed = LayerNorm(self.epsilon, self.dtype, name="norm")(x)
+        x += MLP(width, self.mlp_dim, self.activation, self.dtype, name="mlp")(normed)
         return x[:, 0]
 
 
@@ -196,7 +232,8 @@ class Classifier(nn.Module):
         """uint8[B, H, W, 3] → logits float32[B, C]: the image's labels, then each region's, rows first."""
         vision = self.vision
         tokens = vision(normalise(image, vision.dtype))
-        x = AttentionPool(vision.mlp_dim, vision.num_heads, vision.dtype, name="pool")(tokens)
+        pool = (vision.mlp_dim, vision.num_heads, vision.activation, vision.epsilon, vision.dtype)
+        x = AttentionPool(*pool, name="pool")(tokens)
         at_start = dict(kernel_init=nn.initializers.zeros, bias_init=nn.initializers.constant(self.head_bias))
         common = dict(axes=("embed", "classes"), use_bias=True, **at_start)
         head = Projection((self.num_classes,), name="head", **common)

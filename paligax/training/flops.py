@@ -94,12 +94,13 @@ def _inner(params: dict[str, Any]) -> list[Any]:
 
 
 def without_remat(module: Any) -> Any:
-    """The same model keeping all activations."""
+    """The same model keeping all activations, attention scores included."""
+    kept = {"remat": "none", "attention_form": "dense"}
 
     def change(description: Any) -> Any:
         if not isinstance(description, dict):
             return description
-        return {k: "none" if k == "remat" else change(v) for k, v in description.items()}
+        return {k: kept.get(k, change(v)) for k, v in description.items()}
 
     return models.build(change(models.describe(module)))
 
