@@ -26,7 +26,7 @@ ROOMS = {
     "models": set(),
     "metrics": set(),
     "data": {"batch", "vocabulary", "image"},
-    "training": {"models", "batch", "vocabulary"},
+    "training": {"models", "batch", "vocabulary", "interop"},
     "inference": {"models", "metrics", "batch", "vocabulary", "image", "interop", "training"},
     "interop": {"models"},
     "reports": {"inference", "metrics"},

@@ -16,7 +16,8 @@ from paligax import image as image_lib
 from paligax import models
 from paligax import vocabulary as vocabulary_lib
 from paligax.inference import decoding, export
-from paligax.interop import native
+from paligax.interop import hf, native
+from paligax.interop.foreign import open_foreign
 
 # Prompts are decoded in batches of these sizes, so that few shapes are compiled however many are asked.
 BATCH_SIZES = (1, 8, 32)
@@ -27,10 +28,10 @@ class Loaded:
     """A model ready for use.
 
     Attributes:
-      module: Linen module: PaLI or Classifier.
+      module: Linen module: PaLI, Classifier, or of a foreign model MT5 or ViT.
       params: its parameters, nested dict of jax arrays.
-      vocabulary: text ↔ ids; None with a classifier.
-      feature_lengths: ``{"image": px, "inputs": L, "targets": T}``, as trained.
+      vocabulary: text ↔ ids; None with a classifier or a foreign model.
+      feature_lengths: ``{"image": px, "inputs": L, "targets": T}``, as trained; empty with a foreign model.
       description: what paligax.json says (metrics, data, prompts, …); of a checkpoint {"data": …} of its configuration.
     """
 
@@ -118,7 +119,10 @@ class Loaded:
 
 
 def load(path: str | os.PathLike) -> Loaded:
-    """Opens an export directory, or a run's directory or one of its checkpoints.
+    """Opens an export directory, a run's directory or one of its checkpoints, or a model that transformers saved.
+
+    The last has no vocabulary: its ``module.apply({"params": params}, …)`` takes int32 ids (mT5: inputs, targets) or
+    float images in [-1, 1] (ViT: image).
 
     Raises:
       FileNotFoundError: where the directory or a file in it is missing.
@@ -127,14 +131,15 @@ def load(path: str | os.PathLike) -> Loaded:
     path = pathlib.Path(path).expanduser()
     if not path.exists():
         raise FileNotFoundError(
-            f"No directory {str(path)!r}. paligax.load opens what `paligax export` wrote, or a run."
+            f"No directory {str(path)!r}. paligax.load opens what `paligax export` wrote, a run, or a model of "
+            "transformers."
         )
     if not path.is_dir():
         raise ValueError(
             f"{str(path)!r} is a file; paligax.load opens a directory: the one that `paligax export` wrote."
         )
     if not (path / export.DESCRIPTION).is_file():
-        return _load_checkpoint(path)
+        return _load_foreign(path) if hf.is_directory(path) else _load_checkpoint(path)
     described = _read_json(path / export.DESCRIPTION)
     version = described.get("format_version")
     if described.get("format") != "paligax" or version != export.FORMAT_VERSION:
@@ -185,6 +190,11 @@ def _read_json(path: pathlib.Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{str(path)!r} holds no JSON object: copy it again.")
     return value
+
+
+def _load_foreign(path: pathlib.Path) -> Loaded:
+    foreign = open_foreign(path)
+    return Loaded(foreign.module, foreign.params(), None, {}, {"from": foreign.place, "unused": list(foreign.unused)})
 
 
 def _load_checkpoint(path: pathlib.Path) -> Loaded:

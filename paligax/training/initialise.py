@@ -14,6 +14,8 @@ import jax
 import numpy as np
 
 from paligax import models
+from paligax.interop import hf
+from paligax.interop.foreign import open_foreign
 from paligax.training import checkpoints, trees
 
 WEIGHTS = "model.safetensors"
@@ -25,8 +27,8 @@ class InitialSource:
     """Weights for one or more subtrees of the model.
 
     Attributes:
-      path: a run directory, its "checkpoints", one step's directory, or an exported model (a directory with
-        model.safetensors, or such a file).
+      path: a run directory, its "checkpoints", one step's directory, an exported model (a directory with
+        model.safetensors, or such a file), or a directory that transformers saved (mT5, SigLIP's image tower, ViT).
       mapping: (subtree in the source, subtree of the model) pairs, e.g. (("vision", "vision"),); "" is the whole tree.
       resample_positions: how learned positions of another grid are resampled: "align_corners" is linear between the
         corner points (big_vision's resample_posemb), "half_pixel" is jax.image.resize's bilinear rule; "refuse" makes
@@ -183,6 +185,9 @@ def _line(target: str, value: Any, leaf: _Leaf | None) -> str:
 
 def _open(path: str) -> _Opened:
     place = pathlib.Path(path).expanduser()
+    if hf.is_directory(place):
+        foreign = open_foreign(place)
+        return _Opened(foreign.place, foreign.shapes, foreign.read)
     file = place / WEIGHTS if place.is_dir() else place
     if file.is_file() and file.suffix == ".safetensors":
         return _open_safetensors(file)
