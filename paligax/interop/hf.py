@@ -31,8 +31,8 @@ _ACTIVATIONS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Foreign:
-    """A foreign model, opened and not yet read.
+class Directory:
+    """A directory that transformers saved, opened and not yet read.
 
     Attributes:
       place: its directory.
@@ -56,7 +56,7 @@ def is_directory(path: pathlib.Path) -> bool:
     return (path / CONFIG).is_file()
 
 
-def open_directory(path: pathlib.Path) -> Foreign:
+def open_directory(path: pathlib.Path) -> Directory:
     """Raises FileNotFoundError and ValueError where files are missing, damaged, or of a family that isn't known."""
     config = read_config(path / CONFIG)
     kind = config.get("model_type")
@@ -126,7 +126,7 @@ def mt5_rules() -> tuple[Rule, ...]:
     return tuple(rules)
 
 
-def _mt5(place: str, config: Mapping[str, Any], tensors: Tensors) -> Foreign:
+def _mt5(place: str, config: Mapping[str, Any], tensors: Tensors) -> Directory:
     given = _Config(place, config)
     gate = given.text("feed_forward_proj", "gated-gelu")
     if not gate.startswith("gated-"):
@@ -206,7 +206,7 @@ def _norm_rules(ours: str, theirs: str) -> list[Rule]:
     return [Rule(f"{ours}/scale", f"{theirs}.weight"), Rule(f"{ours}/bias", f"{theirs}.bias")]
 
 
-def _siglip_vision(place: str, config: Mapping[str, Any], tensors: Tensors) -> Foreign:
+def _siglip_vision(place: str, config: Mapping[str, Any], tensors: Tensors) -> Directory:
     given = _Config(place, config)
     tower = _unprefixed(tensors, "vision_model.")
     module = _tower(given, "gelu_pytorch_tanh", 1e-6, class_token=False)
@@ -214,7 +214,7 @@ def _siglip_vision(place: str, config: Mapping[str, Any], tensors: Tensors) -> F
     return _foreign(place, module, inputs, siglip_vision_rules(), tower, (r"head\..*", r"embeddings\.position_ids"))
 
 
-def _vit(place: str, config: Mapping[str, Any], tensors: Tensors) -> Foreign:
+def _vit(place: str, config: Mapping[str, Any], tensors: Tensors) -> Directory:
     given = _Config(place, config)
     tower = dict(_unprefixed(tensors, "vit."))
     module = _tower(given, "gelu", 1e-12, class_token=True)
@@ -241,7 +241,7 @@ def _tower(given: "_Config", activation: str, epsilon: float, class_token: bool)
     )
 
 
-_FAMILIES: dict[str, Callable[[str, Mapping[str, Any], Tensors], Foreign]] = {
+_FAMILIES: dict[str, Callable[[str, Mapping[str, Any], Tensors], Directory]] = {
     "mt5": _mt5,
     "t5": _mt5,
     "siglip_vision_model": _siglip_vision,
@@ -296,7 +296,7 @@ def _foreign(
     rules: tuple[Rule, ...],
     tensors: Mapping[str, np.ndarray],
     unused: tuple[str, ...],
-) -> Foreign:
+) -> Directory:
     patterns = [re.compile(pattern) for pattern in unused]
     known = tuple(name for name in tensors if any(pattern.fullmatch(name) for pattern in patterns))
-    return Foreign(place, module, inputs, rules, {n: tensors[n] for n in tensors if n not in known}, known)
+    return Directory(place, module, inputs, rules, {n: tensors[n] for n in tensors if n not in known}, known)

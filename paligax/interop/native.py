@@ -5,13 +5,14 @@ paths of the nested dict, joined by ``/``; bfloat16 is stored as it is.
 """
 
 import difflib
-import json
 import os
 import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+
+from paligax.interop import weight_files
 
 SEPARATOR = "/"
 Params = Mapping[str, Any]
@@ -55,43 +56,12 @@ def save(path: str | os.PathLike, params: Params, metadata: Mapping[str, str] | 
     return pathlib.Path(path).stat().st_size
 
 
-def _check_file(path: pathlib.Path) -> None:
-    """Header and length agree; raises ValueError otherwise, saying how many bytes are there and how many should be."""
-    if not path.is_file():
-        raise FileNotFoundError(f"No weight file {str(path)!r}. Was the export copied completely?")
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        header_size = int.from_bytes(file.read(8), "little")
-        if size < 8 or header_size > size:
-            raise ValueError(f"{str(path)!r} is cut short or no safetensors file ({size} bytes): copy it again.")
-        try:
-            header = json.loads(file.read(header_size))
-            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{str(path)!r} is no safetensors file: its header can't be read ({error}).") from error
-    expected = 8 + header_size + max(ends, default=0)
-    if size != expected:
-        raise ValueError(
-            f"{str(path)!r} has {size} bytes, its header announces {expected}: the file is "
-            f"{'cut short' if size < expected else 'too long'}. Copy it again."
-        )
-
-
 def load(path: str | os.PathLike) -> dict[str, Any]:
     """Reads a file that ``save`` wrote: nested dict of numpy arrays.
 
     Raises FileNotFoundError, and ValueError where the file is cut short or no safetensors file.
     """
-    import ml_dtypes  # noqa: F401  (registers bfloat16 with numpy, which safetensors looks up)
-    import safetensors
-    import safetensors.numpy
-
-    path = pathlib.Path(path)
-    _check_file(path)
-    try:
-        return unflatten(safetensors.numpy.load_file(path))
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"{str(path)!r} can't be read: {error}. Copy it again.") from error
+    return unflatten({name: np.array(array) for name, array in weight_files.Tensors(path).items()})
 
 
 def _kind(dtype: Any) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 from paligax import models
 from paligax.interop import hf
 from paligax.interop.foreign import open_foreign
+from paligax.interop.weight_files import Tensors
 from paligax.training import checkpoints, trees
 
 WEIGHTS = "model.safetensors"
@@ -190,36 +191,14 @@ def _open(path: str) -> _Opened:
         return _Opened(foreign.place, foreign.shapes, foreign.read)
     file = place / WEIGHTS if place.is_dir() else place
     if file.is_file() and file.suffix == ".safetensors":
-        return _open_safetensors(file)
+        weights = Tensors(file)  # names are joined by "/"
+        return _Opened(str(file), weights, lambda wanted: {name: weights[name] for name in wanted})
     directory = checkpoints.find(place, "params/")
     return _Opened(
         place=str(directory),
         shapes=checkpoints.param_shapes(directory),
         read=lambda wanted: checkpoints.read_params(directory, wanted),
     )
-
-
-def _open_safetensors(file: pathlib.Path) -> _Opened:
-    """An exported model's weights; names are joined by "/"."""
-    import ml_dtypes  # noqa: F401  (registers bfloat16 with numpy, which safetensors looks up)
-    from safetensors import safe_open
-
-    def shapes() -> dict[str, jax.ShapeDtypeStruct]:
-        with safe_open(file, framework="np") as weights:
-            arrays = {name: weights.get_slice(name) for name in weights.keys()}
-            return {
-                name: jax.ShapeDtypeStruct(tuple(piece.get_shape()), _DTYPES[piece.get_dtype()])
-                for name, piece in arrays.items()
-            }
-
-    def read(wanted: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, Any]:
-        with safe_open(file, framework="np") as weights:
-            return {name: weights.get_tensor(name) for name in wanted}
-
-    return _Opened(str(file), shapes(), read)
-
-
-_DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": jax.numpy.bfloat16}
 
 
 def _below(names: Any, root: str) -> dict[str, str]:
