@@ -16,8 +16,8 @@ from paligax import image as image_lib
 from paligax import models
 from paligax import vocabulary as vocabulary_lib
 from paligax.inference import decoding, export
-from paligax.interop import hf, native
-from paligax.interop.foreign import open_foreign
+from paligax.interop import native
+from paligax.interop.foreign import KINDS, is_foreign, open_foreign
 
 # Prompts are decoded in batches of these sizes, so that few shapes are compiled however many are asked.
 BATCH_SIZES = (1, 8, 32)
@@ -119,27 +119,34 @@ class Loaded:
 
 
 def load(path: str | os.PathLike) -> Loaded:
-    """Opens an export directory, a run's directory or one of its checkpoints, or a model that transformers saved.
+    """Opens an export directory, a run's directory or one of its checkpoints, or foreign weights.
 
-    The last has no vocabulary: its ``module.apply({"params": params}, …)`` takes int32 ids (mT5: inputs, targets) or
-    float images in [-1, 1] (ViT: image).
+    Foreign are: a directory that transformers saved (mT5, umT5, T5 v1.1, SigLIP, ViT), a big_vision .npz
+    ("FILE.npz:img" for one of its towers), a T5X checkpoint, a flax .msgpack. They have no vocabulary; their
+    ``module.apply({"params": params}, …)`` takes int32 ids (mT5: inputs, targets → float32 logits [B, T, V]), images as
+    floats in [-1, 1] or uint8 (ViT: image → tokens [B, P, D]), or both (SigLIP: image, text → logits [B, C]).
 
     Raises:
       FileNotFoundError: where the directory or a file in it is missing.
-      ValueError: where a file is cut short, of an unknown format version, or doesn't fit the others.
+      ValueError: where a file is cut short, of an unknown format version, or doesn't fit the others; of foreign weights
+        all leaves that are missing, misshapen or unexpected are listed.
+      ImportError: for a pickle of torch where torch isn't installed.
     """
+    if is_foreign(path):
+        foreign = open_foreign(path)
+        stated = {"from": foreign.place, "unused": list(foreign.unused)}
+        return Loaded(foreign.module, foreign.params(), None, {}, stated)
     path = pathlib.Path(path).expanduser()
     if not path.exists():
         raise FileNotFoundError(
-            f"No directory {str(path)!r}. paligax.load opens what `paligax export` wrote, a run, or a model of "
-            "transformers."
+            f"Nothing at {str(path)!r}. paligax.load opens what `paligax export` wrote, a run, or {KINDS}."
         )
     if not path.is_dir():
         raise ValueError(
-            f"{str(path)!r} is a file; paligax.load opens a directory: the one that `paligax export` wrote."
+            f"{str(path)!r} is a file; paligax.load opens a directory: the one that `paligax export` wrote; or {KINDS}."
         )
     if not (path / export.DESCRIPTION).is_file():
-        return _load_foreign(path) if hf.is_directory(path) else _load_checkpoint(path)
+        return _load_checkpoint(path)
     described = _read_json(path / export.DESCRIPTION)
     version = described.get("format_version")
     if described.get("format") != "paligax" or version != export.FORMAT_VERSION:
@@ -190,11 +197,6 @@ def _read_json(path: pathlib.Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{str(path)!r} holds no JSON object: copy it again.")
     return value
-
-
-def _load_foreign(path: pathlib.Path) -> Loaded:
-    foreign = open_foreign(path)
-    return Loaded(foreign.module, foreign.params(), None, {}, {"from": foreign.place, "unused": list(foreign.unused)})
 
 
 def _load_checkpoint(path: pathlib.Path) -> Loaded:

@@ -6,7 +6,9 @@ this process's devices is touched.
 
 import dataclasses
 import difflib
+import os
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,11 +16,18 @@ import jax
 import numpy as np
 
 from paligax import models
-from paligax.interop import hf, native
+from paligax.interop import big_vision, hf, msgpack_files, native, npz_files, t5x
 from paligax.interop.layouts import Layout
+from paligax.interop.opened import Opened, Tensors
 
+KINDS = (
+    "a directory that transformers saved (mT5, umT5, T5 v1.1, SigLIP, ViT), a big_vision .npz (FILE.npz:img for one of "
+    "its towers), a T5X checkpoint, or a flax .msgpack"
+)
 _ALIGNMENT = 64  # bytes: from there on jax takes a host array as it lies
 _SHOWN = 40
+_ENDINGS = (".npz", ".msgpack")
+_PART = re.compile(r"(.+):([\w/]+)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,38 +46,61 @@ class Foreign:
     shapes: Mapping[str, jax.ShapeDtypeStruct]
     unused: tuple[str, ...]
     _layouts: Mapping[str, Layout]
-    _tensors: Mapping[str, np.ndarray]
+    _tensors: Tensors
 
     def read(self, wanted: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
         """The leaves asked for, in the dtype and with the sharding (None: the default device) asked for."""
         return {name: self._leaf(name, spec) for name, spec in wanted.items()}
 
     def _leaf(self, name: str, spec: jax.ShapeDtypeStruct) -> jax.Array:
-        layout = self._layouts[name]
         sharding = spec.sharding or jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        shape = self._layouts[name].shape
+        return jax.make_array_from_callback(shape, sharding, lambda index: self._part(name, index, spec.dtype))
 
-        def part(index: tuple[slice, ...]) -> np.ndarray:
-            shape = tuple(len(range(*i.indices(size))) for i, size in zip(index, layout.shape, strict=True))
-            out = _aligned_empty(shape, spec.dtype)
-            layout.read(self._tensors.__getitem__, index, out)
-            return out
+    def _part(self, name: str, index: tuple[slice, ...], dtype: Any) -> np.ndarray:
+        layout = self._layouts[name]
+        shape = tuple(len(range(*i.indices(size))) for i, size in zip(index, layout.shape, strict=True))
+        out = _aligned_empty(shape, dtype)
+        layout.read(lambda theirs: np.asarray(self._tensors[theirs]), index, out)
+        return out
 
-        return jax.make_array_from_callback(layout.shape, sharding, part)
+    def array(self, name: str) -> np.ndarray:
+        """One leaf on the host, as stored there."""
+        shape = self._layouts[name].shape
+        return self._part(name, tuple(slice(0, size) for size in shape), self.shapes[name].dtype)
 
     def params(self) -> dict[str, Any]:
         """All of them, as a nested dict on the default device."""
         return native.unflatten(self.read(self.shapes))
 
 
-def open_foreign(path: pathlib.Path) -> Foreign:
-    """Opens a directory that transformers saved.
+def split_part(path: str | os.PathLike) -> tuple[pathlib.Path, str]:
+    """``"FILE.npz:img"`` → the file, and which of its subtrees is meant; ("", where none is)."""
+    whole = pathlib.Path(path).expanduser()
+    match = _PART.fullmatch(str(whole))
+    if whole.exists() or not match or not match.group(1).endswith(_ENDINGS):
+        return whole, ""
+    return pathlib.Path(match.group(1)), match.group(2).strip("/")
+
+
+def is_foreign(path: str | os.PathLike) -> bool:
+    """Whether :func:`open_foreign` is the one to open this: a directory or file of somebody else's making."""
+    place, _ = split_part(path)
+    if place.is_file():
+        return place.suffix in _ENDINGS or place.name == t5x.FILE
+    return place.is_dir() and (hf.is_directory(place) or t5x.find(place) is not None or _only_file(place) is not None)
+
+
+def open_foreign(path: str | os.PathLike) -> Foreign:
+    """Opens foreign weights: see ``KINDS``.
 
     Raises:
       FileNotFoundError: where a file is missing.
       ValueError: where a file is damaged, of a family that isn't known, or doesn't hold what its configuration says;
         then all leaves that are missing, misshapen or unexpected are listed.
+      ImportError: for a pickle of torch where torch isn't installed.
     """
-    opened = hf.open_directory(path)
+    opened = _recognised(*split_part(path))
     arguments = [jax.ShapeDtypeStruct(*spec) for spec in opened.inputs.values()]
     tree = jax.eval_shape(opened.module.init, jax.random.key(0), *arguments)
     leaves = dict(native.flatten(models.unbox(tree)["params"]))
@@ -80,10 +112,9 @@ def open_foreign(path: pathlib.Path) -> Foreign:
             if name not in opened.tensors:
                 near = difflib.get_close_matches(name, left, n=1)
                 problems.append(f"missing {name}" + (f" (there is {near[0]})" if near else ""))
-            elif opened.tensors[name].shape != layout.foreign_shape:
+            elif tuple(opened.tensors[name].shape) != layout.foreign_shape:
                 problems.append(
-                    f"{name} has shape {list(opened.tensors[name].shape)}, its config.json asks for "
-                    f"{list(layout.foreign_shape)}"
+                    f"{name} has shape {list(opened.tensors[name].shape)}, expected {list(layout.foreign_shape)}"
                 )
             elif not jax.numpy.issubdtype(opened.tensors[name].dtype, jax.numpy.floating):
                 problems.append(f"{name} has dtype {opened.tensors[name].dtype}, expected a float")
@@ -95,11 +126,67 @@ def open_foreign(path: pathlib.Path) -> Foreign:
     if problems:
         more = f"\n  … and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         raise ValueError(
-            f"{str(path)!r} isn't what its config.json says, in {len(problems)} places:\n  "
+            f"{opened.place!r} isn't what {opened.source}, in {len(problems)} places:\n  "
             + "\n  ".join(problems[:_SHOWN])
             + more
         )
-    return Foreign(str(path), opened.module, shapes, opened.unused, layouts, opened.tensors)
+    return Foreign(opened.place, opened.module, shapes, opened.unused, layouts, opened.tensors)
+
+
+def _recognised(path: pathlib.Path, part: str) -> Opened:
+    """Which family these are, by configuration or by names."""
+    if not path.exists():
+        raise FileNotFoundError(f"No weights at {str(path)!r}; paligax reads {KINDS}.")
+    if path.is_dir() and hf.is_directory(path):
+        return hf.open_directory(path)
+    file = _only_file(path) if path.is_dir() and not t5x.find(path) else path
+    place = f"{path}:{part}" if part else str(path)
+    if file is not None and file.suffix == ".npz":
+        tensors = _root(npz_files.open_archive(file))
+    elif file is not None and file.is_file():
+        tensors = t5x.read_tree(msgpack_files.read_tree(file), file.parent)
+    elif step := t5x.find(path):
+        tensors = t5x.read_directory(step)
+    else:
+        raise ValueError(f"{str(path)!r} is no foreign model that paligax knows; it reads {KINDS}.")
+    if part:
+        below = {n.removeprefix(f"{part}/"): tensors[n] for n in tensors if n.startswith(f"{part}/")}
+        if not below:
+            near = difflib.get_close_matches(part, _top(tensors), n=1, cutoff=0.3)
+            hint = f"; the nearest is {near[0]}" if near else ""
+            raise ValueError(f"{str(path)!r} has nothing under {part!r}; it has {', '.join(_top(tensors))}{hint}.")
+        tensors = below
+    for known, open_it in (
+        (big_vision.is_two_towers, big_vision.open_two_towers),
+        (big_vision.is_vit, big_vision.open_vit),
+        (t5x.is_mt5, t5x.open_mt5),
+    ):
+        if known(tensors):
+            return open_it(place, tensors)
+    towers = [name for name in _top(tensors) if f"{name}/embedding/kernel" in tensors]
+    hint = f" For its image tower, name it: {path}:{towers[0]}" if towers else ""
+    raise ValueError(
+        f"{place!r} holds no model that paligax knows: it has {', '.join(_top(tensors)) or 'nothing'}. Known are "
+        f"big_vision's ViT and two_towers, and T5X's encoder-decoder.{hint}"
+    )
+
+
+def _root(tensors: Tensors) -> dict[str, Any]:
+    """Parameters alone, where a file holds an optimizer's state beside them."""
+    for root in ("params/", "opt/target/", "opt/target/params/"):
+        if below := {name.removeprefix(root): tensors[name] for name in tensors if name.startswith(root)}:
+            return below
+    return dict(tensors)
+
+
+def _only_file(path: pathlib.Path) -> pathlib.Path | None:
+    """A directory's one file of a known ending, where nothing else in it says what it is."""
+    files = [file for file in path.iterdir() if file.suffix in _ENDINGS]
+    return files[0] if len(files) == 1 else None
+
+
+def _top(tensors: Tensors) -> list[str]:
+    return sorted({name.split("/")[0] for name in tensors})[:20]
 
 
 def _aligned_empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:

@@ -1,9 +1,10 @@
-"""transformers' directories (config.json beside safetensors): which model of ours each is, where its leaves lie.
+"""transformers' directories (config.json beside weights): which model of ours each is, where its leaves lie.
 
-Names, shapes and defaults are those of transformers' MT5ForConditionalGeneration, SiglipVisionModel and ViTModel.
+Names, shapes and defaults are those of transformers' MT5ForConditionalGeneration (T5 and umT5 alike),
+SiglipVisionModel, SiglipModel and ViTModel. Weights lie in safetensors, in torch's .bin files, or in the
+flax_model.msgpack of Flax classes, whose names and axes are brought to those of the others.
 """
 
-import dataclasses
 import difflib
 import json
 import pathlib
@@ -14,10 +15,14 @@ from typing import Any
 import numpy as np
 
 from paligax import models
-from paligax.interop.layouts import Rule
-from paligax.interop.weight_files import INDEX_ENDING, Tensors
+from paligax.interop import hf_layouts, layouts, msgpack_files, native, torch_files
+from paligax.interop.opened import Lazy, Opened, Tensors
+from paligax.interop.weight_files import INDEX_ENDING
+from paligax.interop.weight_files import Tensors as Safetensors
 
+_POSITION_IDS = r".*\bposition_ids"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+TORCH_WEIGHTS, FLAX_WEIGHTS = "pytorch_model.bin", "flax_model.msgpack"
 _MAX_CONFIG = 1 << 20  # bytes
 _ACTIVATIONS = {
     "gelu": "gelu",
@@ -30,33 +35,12 @@ _ACTIVATIONS = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Directory:
-    """A directory that transformers saved, opened and not yet read.
-
-    Attributes:
-      place: its directory.
-      module: our module of the same architecture.
-      inputs: what ``module.init`` is given to know the shapes: name → (shape, dtype).
-      rules: where the leaves lie.
-      tensors: their name → array over the mapped file.
-      unused: names of tensors that our module has no place for and needs none.
-    """
-
-    place: str
-    module: Any
-    inputs: Mapping[str, tuple[tuple[int, ...], Any]]
-    rules: tuple[Rule, ...]
-    tensors: Mapping[str, np.ndarray]
-    unused: tuple[str, ...]
-
-
 def is_directory(path: pathlib.Path) -> bool:
     """Whether this looks like a model that transformers saved."""
     return (path / CONFIG).is_file()
 
 
-def open_directory(path: pathlib.Path) -> Directory:
+def open_directory(path: pathlib.Path) -> Opened:
     """Raises FileNotFoundError and ValueError where files are missing, damaged, or of a family that isn't known."""
     config = read_config(path / CONFIG)
     kind = config.get("model_type")
@@ -82,52 +66,40 @@ def read_config(path: pathlib.Path) -> dict[str, Any]:
 
 
 def _tensors(path: pathlib.Path) -> Tensors:
-    for name in (WEIGHTS, WEIGHTS + INDEX_ENDING):
+    readers: dict[str, Callable[[pathlib.Path], Tensors]] = {
+        WEIGHTS: Safetensors,
+        WEIGHTS + INDEX_ENDING: Safetensors,
+        TORCH_WEIGHTS: torch_files.open_file,
+        TORCH_WEIGHTS + INDEX_ENDING: torch_files.open_file,
+        FLAX_WEIGHTS: lambda file: _as_torch_names(msgpack_files.read_tree(file)),
+    }
+    for name, read in readers.items():
         if (path / name).is_file():
-            return Tensors(path / name)
+            return read(path / name)
     there = ", ".join(sorted(p.name for p in path.iterdir())[:20])
-    raise FileNotFoundError(f"{str(path)!r} has neither {WEIGHTS} nor {WEIGHTS}{INDEX_ENDING}; it has {there}.")
+    raise FileNotFoundError(f"{str(path)!r} has none of {', '.join(readers)}; it has {there}.")
+
+
+def _as_torch_names(tree: Mapping[str, Any]) -> Tensors:
+    """Leaves of transformers' Flax classes under the names, and with the axes, of its torch classes."""
+    found: dict[str, Any] = {}
+    for name, leaf in native.flatten(tree):
+        *parents, last = name.split(native.SEPARATOR)
+        if not hasattr(leaf, "shape"):
+            raise ValueError(f"{FLAX_WEIGHTS}: {name!r} is a {type(leaf).__name__}, expected an array.")
+        if last == "kernel":
+            leaf = Lazy.transposed(leaf, 3, 2, 0, 1) if len(leaf.shape) == 4 else Lazy.transposed(leaf)
+        last = "weight" if last in ("kernel", "embedding", "scale") else last
+        found[".".join([*parents, last])] = leaf
+    return found
 
 
 # ------------------------------------------------------------------------------------------------------------ mT5
 
 
-def mt5_rules() -> tuple[Rule, ...]:
-    """Of MT5ForConditionalGeneration with a head of its own."""
-    rules = [
-        Rule("token_embedder", "shared.weight"),
-        Rule("logits/kernel", "lm_head.weight", "v d -> d v"),
-    ]
-    for stack, feed_forward in (("encoder", 1), ("decoder", 2)):
-        block = f"{stack}.block.{{i}}.layer"
-        attentions = [("attention", f"{block}.0", "SelfAttention")]
-        if stack == "decoder":
-            attentions = [
-                ("self_attention", f"{block}.0", "SelfAttention"),
-                ("cross_attention", f"{block}.1", "EncDecAttention"),
-            ]
-        for ours, layer, theirs in attentions:
-            rules += [
-                Rule(f"{stack}/{ours}_norm/scale", f"{layer}.layer_norm.weight"),
-                Rule(f"{stack}/{ours}/query/kernel", f"{layer}.{theirs}.q.weight", "(n k) d -> d n k"),
-                Rule(f"{stack}/{ours}/key/kernel", f"{layer}.{theirs}.k.weight", "(n k) d -> d n k"),
-                Rule(f"{stack}/{ours}/value/kernel", f"{layer}.{theirs}.v.weight", "(n k) d -> d n k"),
-                Rule(f"{stack}/{ours}/out/kernel", f"{layer}.{theirs}.o.weight", "d (n k) -> n k d"),
-            ]
-        mlp = f"{block}.{feed_forward}"
-        rules += [
-            Rule(f"{stack}/mlp_norm/scale", f"{mlp}.layer_norm.weight"),
-            Rule(f"{stack}/mlp/wi_0/kernel", f"{mlp}.DenseReluDense.wi_0.weight", "f d -> d f"),
-            Rule(f"{stack}/mlp/wi_1/kernel", f"{mlp}.DenseReluDense.wi_1.weight", "f d -> d f"),
-            Rule(f"{stack}/mlp/wo/kernel", f"{mlp}.DenseReluDense.wo.weight", "d f -> f d"),
-            Rule(f"{stack}_norm/scale", f"{stack}.final_layer_norm.weight"),
-            Rule(f"{stack}_relpos", f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"),
-        ]
-    return tuple(rules)
-
-
-def _mt5(place: str, config: Mapping[str, Any], tensors: Tensors) -> Directory:
+def _mt5(place: str, config: Mapping[str, Any], tensors: Tensors) -> Opened:
     given = _Config(place, config)
+    kind = config["model_type"]
     gate = given.text("feed_forward_proj", "gated-gelu")
     if not gate.startswith("gated-"):
         raise ValueError(f"{place!r} has feed_forward_proj {gate!r}; paligax's mT5 is the gated one (T5 v1.1).")
@@ -142,90 +114,66 @@ def _mt5(place: str, config: Mapping[str, Any], tensors: Tensors) -> Directory:
         vocab_size=given.number("vocab_size", models.mt5.VOCAB_SIZE),
         num_buckets=given.number("relative_attention_num_buckets", 32),
         max_distance=given.number("relative_attention_max_distance", 128),
+        bias_per_layer=kind == "umt5",
+        # mT5's head is never scaled; in T5 and umT5 it is where head and embedding were trained as one.
+        scale_logits=kind != "mt5" and given.flag("scale_decoder_outputs", given.flag("tie_word_embeddings", True)),
         activation=given.activation("gelu_new" if gate == "gated-gelu" else gate.removeprefix("gated-")),
         epsilon=given.share("layer_norm_epsilon", 1e-6),
     )
     inputs = {"inputs": ((1, 1), np.int32), "targets": ((1, 1), np.int32)}
     aliases = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
-    return _foreign(place, module, inputs, mt5_rules(), tensors, aliases)
+    rules = hf_layouts.mt5_rules(module.bias_per_layer, tied=hf_layouts.HEAD not in tensors)
+    return _foreign(place, module, inputs, rules, tensors, aliases)
 
 
 # ------------------------------------------------------------------------------------------------------------ ViT
 
 
-def siglip_vision_rules() -> tuple[Rule, ...]:
-    """Of SiglipVisionModel's tower; its pooling head is not part of a ViT of ours."""
-    layer = "encoder.layers.{i}"
-    attention = {name: f"{layer}.self_attn.{name[0]}_proj" for name in ("query", "key", "value")}
-    mlp = {"wi": f"{layer}.mlp.fc1", "wo": f"{layer}.mlp.fc2"}
-    return (
-        Rule("embedding/kernel", "embeddings.patch_embedding.weight", "d c h w -> h w c d"),
-        Rule("embedding/bias", "embeddings.patch_embedding.bias"),
-        Rule("pos_embedding", "embeddings.position_embedding.weight", "p d -> 1 p d"),
-        *_block_rules(attention, f"{layer}.self_attn.out_proj", f"{layer}.layer_norm1", mlp, f"{layer}.layer_norm2"),
-        *_norm_rules("norm", "post_layernorm"),
-    )
-
-
-def vit_rules() -> tuple[Rule, ...]:
-    """Of ViTModel, its positions taken apart (see ``_vit``)."""
-    layer = "encoder.layer.{i}"
-    attention = {name: f"{layer}.attention.attention.{name}" for name in ("query", "key", "value")}
-    mlp = {"wi": f"{layer}.intermediate.dense", "wo": f"{layer}.output.dense"}
-    return (
-        Rule("embedding/kernel", "embeddings.patch_embeddings.projection.weight", "d c h w -> h w c d"),
-        Rule("embedding/bias", "embeddings.patch_embeddings.projection.bias"),
-        Rule("pos_embedding", _PATCH_POSITIONS),
-        Rule("class_token", _PLACED_TOKEN),
-        *_block_rules(
-            attention, f"{layer}.attention.output.dense", f"{layer}.layernorm_before", mlp, f"{layer}.layernorm_after"
-        ),
-        *_norm_rules("norm", "layernorm"),
-    )
-
-
-_PATCH_POSITIONS, _PLACED_TOKEN = "positions of the patches", "class token at its position"
-
-
-def _block_rules(
-    attention: Mapping[str, str], out: str, first_norm: str, mlp: Mapping[str, str], second_norm: str
-) -> list[Rule]:
-    rules = _norm_rules("blocks/attention_norm", first_norm) + _norm_rules("blocks/mlp_norm", second_norm)
-    for ours, theirs in attention.items():
-        rules.append(Rule(f"blocks/attention/{ours}/kernel", f"{theirs}.weight", "(n k) d -> d n k"))
-        rules.append(Rule(f"blocks/attention/{ours}/bias", f"{theirs}.bias", "(n k) -> n k"))
-    rules.append(Rule("blocks/attention/out/kernel", f"{out}.weight", "d (n k) -> n k d"))
-    rules.append(Rule("blocks/attention/out/bias", f"{out}.bias"))
-    for ours, theirs in mlp.items():
-        rules.append(Rule(f"blocks/mlp/{ours}/kernel", f"{theirs}.weight", "o i -> i o"))
-        rules.append(Rule(f"blocks/mlp/{ours}/bias", f"{theirs}.bias"))
-    return rules
-
-
-def _norm_rules(ours: str, theirs: str) -> list[Rule]:
-    return [Rule(f"{ours}/scale", f"{theirs}.weight"), Rule(f"{ours}/bias", f"{theirs}.bias")]
-
-
-def _siglip_vision(place: str, config: Mapping[str, Any], tensors: Tensors) -> Directory:
+def _siglip_vision(place: str, config: Mapping[str, Any], tensors: Tensors) -> Opened:
     given = _Config(place, config)
-    tower = _unprefixed(tensors, "vision_model.")
     module = _tower(given, "gelu_pytorch_tanh", 1e-6, class_token=False)
-    inputs = {"image": ((1, given.number("image_size", 224), given.number("image_size", 224), 3), np.float32)}
-    return _foreign(place, module, inputs, siglip_vision_rules(), tower, (r"head\..*", r"embeddings\.position_ids"))
+    tower = _unprefixed(tensors, "vision_model.")
+    return _foreign(place, module, _image(given), hf_layouts.siglip_vision_rules(), tower, (r"head\..*", _POSITION_IDS))
 
 
-def _vit(place: str, config: Mapping[str, Any], tensors: Tensors) -> Directory:
+def _siglip(place: str, config: Mapping[str, Any], tensors: Tensors) -> Opened:
+    given = _Config(place, config)
+    vision, text = given.part("vision_config"), given.part("text_config")
+    width = text.number("hidden_size", 768)
+    module = models.SigLIP(
+        vision=_tower(vision, "gelu_pytorch_tanh", 1e-6, class_token=False),
+        text=models.TextTower(
+            width=width,
+            depth=text.number("num_hidden_layers", 12),
+            mlp_dim=text.number("intermediate_size", 3072),
+            num_heads=text.number("num_attention_heads", 12),
+            vocab_size=text.number("vocab_size", 32_000),
+            max_length=text.number("max_position_embeddings", 64),
+            embedding_dim=text.number("projection_size", width),
+            activation=text.activation(text.text("hidden_act", "gelu_pytorch_tanh")),
+            epsilon=text.share("layer_norm_eps", 1e-6),
+        ),
+    )
+    inputs = {**_image(vision), "text": ((1, module.text.max_length), np.int32)}
+    return _foreign(place, module, inputs, hf_layouts.siglip_rules(), tensors, (_POSITION_IDS,))
+
+
+def _vit(place: str, config: Mapping[str, Any], tensors: Tensors) -> Opened:
     given = _Config(place, config)
     tower = dict(_unprefixed(tensors, "vit."))
     module = _tower(given, "gelu", 1e-12, class_token=True)
-    size = given.number("image_size", 224)
     try:
         token, positions = tower.pop("embeddings.cls_token"), tower.pop("embeddings.position_embeddings")
-        tower[_PLACED_TOKEN], tower[_PATCH_POSITIONS] = token + positions[:, :1], positions[:, 1:]
-    except (KeyError, IndexError, ValueError) as error:
+        tower |= hf_layouts.split_class_token(token, positions)
+    except (KeyError, ValueError) as error:
         raise ValueError(f"{place!r} has no class token and positions as ViTModel has them ({error}).") from error
-    inputs = {"image": ((1, size, size, 3), np.float32)}
-    return _foreign(place, module, inputs, vit_rules(), tower, (r"pooler\..*", r"classifier\..*", ".*position_ids"))
+    unused = (r"pooler\..*", r"classifier\..*", _POSITION_IDS)
+    return _foreign(place, module, _image(given), hf_layouts.vit_rules(), tower, unused)
+
+
+def _image(given: "_Config") -> dict[str, tuple[tuple[int, ...], Any]]:
+    size = given.side("image_size", 224)
+    return {"image": ((1, size, size, 3), np.float32)}
 
 
 def _tower(given: "_Config", activation: str, epsilon: float, class_token: bool) -> Any:
@@ -234,16 +182,18 @@ def _tower(given: "_Config", activation: str, epsilon: float, class_token: bool)
         depth=given.number("num_hidden_layers", 12),
         mlp_dim=given.number("intermediate_size", 3072),
         num_heads=given.number("num_attention_heads", 12),
-        patch_size=given.number("patch_size", 16),
+        patch_size=given.side("patch_size", 16),
         activation=given.activation(given.text("hidden_act", activation)),
         epsilon=given.share("layer_norm_eps", epsilon),
         class_token=class_token,
     )
 
 
-_FAMILIES: dict[str, Callable[[str, Mapping[str, Any], Tensors], Directory]] = {
+_FAMILIES: dict[str, Callable[[str, Mapping[str, Any], Tensors], Opened]] = {
     "mt5": _mt5,
     "t5": _mt5,
+    "umt5": _mt5,
+    "siglip": _siglip,
     "siglip_vision_model": _siglip_vision,
     "vit": _vit,
 }
@@ -259,16 +209,36 @@ class _Config:
         self._place, self._entries = place, entries
 
     def number(self, name: str, default: int) -> int:
-        value = self._entries.get(name, default)
+        value = self._entries.get(name)
+        value = default if value is None else value
         if type(value) is not int or not 0 < value < 1 << 24:
             raise ValueError(f"{self._place!r}: config.json says {name} = {value!r}; expected a positive whole number.")
         return value
+
+    def side(self, name: str, default: int) -> int:
+        """A size in pixels; two equal ones count as one."""
+        value = self._entries.get(name, default)
+        if isinstance(value, list) and len(value) == 2 and value[0] == value[1]:
+            value = value[0]
+        return _Config(self._place, {name: value}).number(name, default)
+
+    def part(self, name: str) -> "_Config":
+        value = self._entries.get(name, {})
+        if not isinstance(value, dict):
+            raise ValueError(f"{self._place!r}: config.json says {name} = {value!r}; expected an object.")
+        return _Config(f"{self._place} ({name})", value)
 
     def share(self, name: str, default: float) -> float:
         value = self._entries.get(name, default)
         if type(value) not in (int, float) or not 0 <= value < 1:
             raise ValueError(f"{self._place!r}: config.json says {name} = {value!r}; expected a number from 0 to 1.")
         return float(value)
+
+    def flag(self, name: str, default: bool) -> bool:
+        value = self._entries.get(name, default)
+        if not isinstance(value, bool):
+            raise ValueError(f"{self._place!r}: config.json says {name} = {value!r}; expected true or false.")
+        return value
 
     def text(self, name: str, default: str) -> str:
         value = self._entries.get(name, default)
@@ -293,10 +263,11 @@ def _foreign(
     place: str,
     module: Any,
     inputs: Mapping[str, tuple[tuple[int, ...], Any]],
-    rules: tuple[Rule, ...],
+    rules: tuple[layouts.Rule, ...],
     tensors: Mapping[str, np.ndarray],
     unused: tuple[str, ...],
-) -> Directory:
+) -> Opened:
     patterns = [re.compile(pattern) for pattern in unused]
     known = tuple(name for name in tensors if any(pattern.fullmatch(name) for pattern in patterns))
-    return Directory(place, module, inputs, rules, {n: tensors[n] for n in tensors if n not in known}, known)
+    kept = {name: tensors[name] for name in tensors if name not in known}
+    return Opened(place, "its config.json says", module, inputs, rules, kept, known)

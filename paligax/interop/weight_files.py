@@ -42,7 +42,7 @@ class Tensors(Mapping[str, np.ndarray]):
     def __init__(self, path: str | os.PathLike):
         self.place = str(path)
         path = pathlib.Path(path)
-        files = _indexed(path) if path.name.endswith(INDEX_ENDING) else {None: path}
+        files = files_of_index(path) if path.name.endswith(INDEX_ENDING) else {None: path}
         self._arrays: dict[str, np.ndarray] = {}
         for file, expected in files.items() if None not in files else [(path, None)]:
             arrays = _mapped(pathlib.Path(file))
@@ -67,7 +67,7 @@ class Tensors(Mapping[str, np.ndarray]):
         return len(self._arrays)
 
 
-def _indexed(path: pathlib.Path) -> dict[pathlib.Path, list[str]]:
+def files_of_index(path: pathlib.Path) -> dict[pathlib.Path, list[str]]:
     """File → names of its tensors, of an index file beside them."""
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
@@ -110,9 +110,7 @@ def _mapped(path: pathlib.Path) -> dict[str, np.ndarray]:
     if not position:  # tensors without elements, or none: there is nothing to map
         return {name: np.zeros(shape, dtype) for name, dtype, shape, _, _ in entries}
     data = np.memmap(path, np.uint8, "r", offset=8 + length)
-    return {
-        name: np.asarray(data[start:end]).view(dtype).reshape(shape) for name, dtype, shape, start, end in entries
-    }
+    return {name: np.asarray(data[start:end]).view(dtype).reshape(shape) for name, dtype, shape, start, end in entries}
 
 
 def _entry(name: str, entry: Mapping[str, Any]) -> tuple[str, np.dtype, tuple[int, ...], int, int]:

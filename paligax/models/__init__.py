@@ -9,11 +9,14 @@ import jax
 
 from paligax.models.mt5 import MT5
 from paligax.models.pali import PaLI
+from paligax.models.siglip import SigLIP, TextTower
 from paligax.models.vit import Classifier, ViT, resample_positions
 
 __all__ = [
     "MT5",
     "PaLI",
+    "SigLIP",
+    "TextTower",
     "ViT",
     "Classifier",
     "build",
@@ -23,7 +26,7 @@ __all__ = [
     "unbox",
 ]
 
-CLASSES: dict[str, type[nn.Module]] = {cls.__name__: cls for cls in (Classifier, MT5, PaLI, ViT)}
+CLASSES: dict[str, type[nn.Module]] = {cls.__name__: cls for cls in (Classifier, MT5, PaLI, SigLIP, TextTower, ViT)}
 
 
 def describe(module: nn.Module) -> dict[str, Any]:

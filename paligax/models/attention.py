@@ -12,8 +12,10 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from paligax.models import kernels
+
 Array = Any
-FORMS = ("auto", "dense", "chunked")
+FORMS = ("auto", "dense", "chunked", "splash", "cudnn")
 _CHUNK = 64  # queries
 _MOST_DENSE_SCORES = 1024 * 1024  # of one head
 _MASKED = -1e30  # finite: a row whose keys are all masked gives a uniform average, not NaN
@@ -86,22 +88,77 @@ def attention(
       first_query: position of the first query among the keys (a decoding step's index).
       dropout_rate: share of attention weights dropped, where ``dropout_key`` is given.
       dropout_key: random key of the dropout. Which weights are dropped depends on the form.
-      form: "dense" holds all scores [B, N, T, S]; "chunked" those of a few queries at a time, and computes them again,
-        with the bias from its table, in the backward pass; "auto" is dense up to 1,024 × 1,024 scores a head.
+      form: "dense" holds all scores [B, N, T, S].
+        "chunked" holds those of a few queries at a time, and computes them again, with the bias from its table, in the
+        backward pass.
+        "splash" is a kernel for TPUs that holds none of them. No bias.
+        "cudnn" is one for GPUs, in bfloat16 or float16. It holds a bias [1, N, T, S].
+        "auto" takes the kernel where the arrays lie on a mesh of such devices and its conditions hold (on TPUs: where
+        the sequence is long); else dense up to 1,024 × 1,024 scores a head, and chunked beyond.
+        Few queries, as in decoding, are dense in any form. The kernels take no dropout and begin at query 0.
 
     Returns:
       [B, T, N, K] in the dtype of ``value``.
 
     Raises:
-      ValueError: where the form is not known.
+      ValueError: where the form is not known, or is a kernel that does not take the arguments.
     """
     check_form(form)
-    queries, keys = query.shape[1], key.shape[1]
-    if form == "auto":
-        form = "chunked" if queries * keys > _MOST_DENSE_SCORES else "dense"
-    options = dict(scale=scale, key_mask=key_mask, causal=causal, dropout_rate=dropout_rate)
-    if form == "dense" or queries <= _CHUNK:
-        return _dense(query, key, value, bias=bias, first_query=first_query, dropout_key=dropout_key, **options)
+    if dropout_key is None or not dropout_rate:
+        dropout_rate, dropout_key = 0.0, None
+    begins_at_0 = isinstance(first_query, int) and first_query == 0
+    if query.shape[1] <= _CHUNK:
+        form = "dense"
+    elif form == "auto":
+        form = _choose(query, key, key_mask, bias, allow_kernels=begins_at_0 and not dropout_rate)
+    masks = dict(scale=scale, key_mask=key_mask, causal=causal)
+    if form in ("splash", "cudnn"):
+        refused = {
+            "dropout": dropout_rate > 0,
+            "a first query that is not 0": not begins_at_0,
+            "a bias": form == "splash" and bias is not None,
+        }
+        if any(refused.values()):
+            what = " or ".join(name for name, is_so in refused.items() if is_so)
+            raise ValueError(f"Attention of form {form!r} can't have {what}: use form 'auto' or 'chunked'.")
+        return (
+            kernels.splash(query, key, value, **masks)
+            if form == "splash"
+            else kernels.cudnn(query, key, value, bias=bias, **masks)
+        )
+    extras = dict(bias=bias, first_query=first_query, dropout_rate=dropout_rate, dropout_key=dropout_key)
+    return (_dense if form == "dense" else _chunked)(query, key, value, **masks, **extras)
+
+
+def check_form(form: str) -> None:
+    """Raises ValueError with the known names where there is no such form of attention."""
+    if form not in FORMS:
+        raise ValueError(f"attention_form={form!r} is not known; known: {', '.join(FORMS)}.")
+
+
+def _choose(query: Array, key: Array, key_mask: Array | None, bias: RelativeBias | None, allow_kernels: bool) -> str:
+    """The form that "auto" stands for where there are many queries."""
+    long = query.shape[1] * key.shape[1] > _MOST_DENSE_SCORES
+    if allow_kernels and not (long and bias is not None):
+        platform = kernels.platform_of(query)
+        if platform == "tpu" and long:
+            return "splash"
+        if platform == "gpu" and kernels.has_cudnn() and not kernels.cudnn_problem(query, key_mask, bias, key.shape[1]):
+            return "cudnn"
+    return "chunked" if long else "dense"
+
+
+def _chunked(
+    query: Array,
+    key: Array,
+    value: Array,
+    *,
+    first_query: Array | int,
+    dropout_key: Array | None,
+    **options: Any,
+) -> Array:
+    """See :func:`attention`; holds the scores of one chunk of queries."""
+    queries = query.shape[1]
     # The last chunk is filled with zeros, whose results are cut off.
     chunks = -(-queries // _CHUNK)
     padded = jnp.pad(query, ((0, 0), (0, chunks * _CHUNK - queries), (0, 0), (0, 0)))
@@ -111,16 +168,10 @@ def attention(
     def one(number: Array, piece: Array) -> Array:
         own_key = None if dropout_key is None else jax.random.fold_in(dropout_key, number)
         first = first_query + number * _CHUNK
-        return _dense(piece, key, value, bias=bias, first_query=first, dropout_key=own_key, **options)
+        return _dense(piece, key, value, first_query=first, dropout_key=own_key, **options)
 
     results = jax.lax.map(lambda chunk: one(*chunk), (jnp.arange(chunks), pieces))
     return jnp.moveaxis(results, 0, 1).reshape(padded.shape[:-1] + value.shape[-1:])[:, :queries]
-
-
-def check_form(form: str) -> None:
-    """Raises ValueError with the known names where there is no such form of attention."""
-    if form not in FORMS:
-        raise ValueError(f"attention_form={form!r} is not known; known: {', '.join(FORMS)}.")
 
 
 def _dense(
@@ -149,7 +200,7 @@ def _dense(
     if causal:
         scores = jnp.where(key_positions[None, :] <= query_positions[:, None], scores, _MASKED)
     probabilities = jax.nn.softmax(scores, axis=-1)
-    if dropout_rate and dropout_key is not None:
+    if dropout_rate:
         keep = jax.random.bernoulli(dropout_key, 1.0 - dropout_rate, probabilities.shape)
         probabilities = jnp.where(keep, probabilities / (1.0 - dropout_rate), 0.0)
     return jnp.einsum("bnts,bsnk->btnk", probabilities.astype(value.dtype), value)

@@ -103,9 +103,10 @@ class EncoderBlock(nn.Module):
         self.mlp = GatedMLP(self.width, self.mlp_dim, self.dropout, self.activation, self.dtype)
         self.drop = Dropout(self.dropout)
 
-    def __call__(self, x: Array, per_layer: None, shared: Shared) -> tuple[Array, None]:
+    def __call__(self, x: Array, per_layer: Any, shared: Shared) -> tuple[Array, Any]:
         y = self.attention_norm(x)
-        y = self.attention(y, self.attention.keys_values(y), key_mask=shared.states_mask, bias=shared.bias)
+        keys_values, bias = self.attention.keys_values(y), _own_bias(shared, per_layer)
+        y = self.attention(y, keys_values, key_mask=shared.states_mask, bias=bias)
         x += self.drop(y)
         return x + self.drop(self.mlp(self.mlp_norm(x))), per_layer
 
@@ -133,31 +134,36 @@ class DecoderBlock(nn.Module):
         self.mlp = GatedMLP(self.width, self.mlp_dim, self.dropout, self.activation, self.dtype)
         self.drop = Dropout(self.dropout)
 
-    def prefill(self, x: Array, per_layer: None, shared: Shared) -> tuple[Array, tuple[Array, Array]]:
+    def prefill(self, x: Array, per_layer: Any, shared: Shared) -> tuple[Array, tuple[Array, Array]]:
         """Keys and values of the encoder states, for the cache."""
         return x, self.cross_attention.keys_values(shared.states)
 
-    def __call__(self, x: Array, cache: Any, shared: Shared) -> tuple[Array, Any]:
-        """Teacher forced where cache is None; else x is one token [B, 1, D] at ``shared.index``."""
+    def __call__(self, x: Array, per_layer: Any, shared: Shared) -> tuple[Array, Any]:
+        """Teacher forced where ``per_layer`` holds no cache; else x is one token [B, 1, D] at ``shared.index``."""
         y = self.self_attention_norm(x)
-        keys_values = self.self_attention.keys_values(y)
-        if cache is None:
-            y = self.self_attention(y, keys_values, causal=True, bias=shared.bias)
+        keys_values, bias = self.self_attention.keys_values(y), _own_bias(shared, per_layer)
+        if "self" not in per_layer:
+            y = self.self_attention(y, keys_values, causal=True, bias=bias)
             cross = self.cross_attention.keys_values(shared.states)
         else:
             # Write this token's key and value at its place; causality hides the places behind it.
             keys_values = jax.tree.map(
                 lambda past, new: jax.lax.dynamic_update_slice_in_dim(past, new.astype(past.dtype), shared.index, 1),
-                cache["self"],
+                per_layer["self"],
                 keys_values,
             )
-            y = self.self_attention(y, keys_values, causal=True, bias=shared.bias, first_query=shared.index)
-            cross = cache["cross"]
-            cache = {"self": keys_values, "cross": cross}
+            y = self.self_attention(y, keys_values, causal=True, bias=bias, first_query=shared.index)
+            cross = per_layer["cross"]
+            per_layer = per_layer | {"self": keys_values}
         x += self.drop(y)
         y = self.cross_attention(self.cross_attention_norm(x), cross, key_mask=shared.states_mask)
         x += self.drop(y)
-        return x + self.drop(self.mlp(self.mlp_norm(x))), cache
+        return x + self.drop(self.mlp(self.mlp_norm(x))), per_layer
+
+
+def _own_bias(shared: Shared, per_layer: Any) -> RelativeBias:
+    """The stack's relative positions, or the layer's where each has a table of its own (umT5)."""
+    return shared.bias.replace(table=per_layer["table"]) if "table" in per_layer else shared.bias
 
 
 class MT5(nn.Module):
@@ -176,6 +182,8 @@ class MT5(nn.Module):
       vocab_size: V, rows of embedding and head; may exceed the vocabulary's size.
       num_buckets: rows of each relative position table.
       max_distance: distance from which on all keys share the last bucket.
+      bias_per_layer: whether every layer has a relative position table of its own (umT5) or all of a stack share one.
+      scale_logits: whether the head's input is multiplied by 1/√D, as where embedding and head were one (T5 1.0).
       dropout: rate (0 in pretraining, 0.1 in fine-tuning).
       activation: of the gate, a name of ``paligax.models.layers.ACTIVATIONS``.
       epsilon: of the norms.
@@ -194,6 +202,8 @@ class MT5(nn.Module):
     vocab_size: int = VOCAB_SIZE
     num_buckets: int = 32
     max_distance: int = 128
+    bias_per_layer: bool = False
+    scale_logits: bool = False
     dropout: float = 0.0
     activation: str = "gelu_tanh"
     epsilon: float = 1e-6
@@ -220,11 +230,13 @@ class MT5(nn.Module):
         table = (self.vocab_size, self.width)
         embed_init = partitioned(nn.initializers.normal(1.0), ("vocab", "embed"))
         self.token_embedder = self.param("token_embedder", embed_init, table)
-        relpos_init = partitioned(
-            nn.initializers.variance_scaling(1.0, "fan_avg", "uniform", in_axis=1, out_axis=0), ("relpos", "heads")
+        relpos_init = nn.initializers.variance_scaling(
+            1.0, "fan_avg", "uniform", in_axis=-1, out_axis=-2, batch_axis=(0,) if self.bias_per_layer else ()
         )
-        self.encoder_relpos = self.param("encoder_relpos", relpos_init, (self.num_buckets, self.num_heads))
-        self.decoder_relpos = self.param("decoder_relpos", relpos_init, (self.num_buckets, self.num_heads))
+        relpos, axes = (self.num_buckets, self.num_heads), ("relpos", "heads")
+        for name, depth in (("encoder_relpos", self.encoder_depth), ("decoder_relpos", self.decoder_depth)):
+            init = partitioned(relpos_init, ("layers", *axes) if self.bias_per_layer else axes)
+            setattr(self, name, self.param(name, init, (depth, *relpos) if self.bias_per_layer else relpos))
         block = (self.width, self.mlp_dim, self.num_heads, self.head_dim, self.dropout)
         block += (self.activation, self.epsilon, self.dtype, self.attention_form)
         self.encoder = stack(EncoderBlock, self.encoder_depth, self.remat, self.unroll)(*block)
@@ -240,8 +252,8 @@ class MT5(nn.Module):
 
     def encode_embedded(self, x: Array, mask: Array) -> Array:
         """Embeddings [B, S, D] of whatever kind and bool[B, S] of which are there → encoder states [B, S, D]."""
-        bias = RelativeBias(self.encoder_relpos, bidirectional=True, max_distance=self.max_distance)
-        x, _ = self.encoder(self.drop(x), None, Shared(bias, states_mask=mask))
+        bias, per_layer = self._relative(self.encoder_relpos, bidirectional=True)
+        x, _ = self.encoder(self.drop(x), per_layer, Shared(bias, states_mask=mask))
         return self.drop(self.encoder_norm(x))
 
     def encode(self, inputs: Array) -> tuple[Array, Array]:
@@ -249,32 +261,39 @@ class MT5(nn.Module):
         mask = inputs > 0
         return self.encode_embedded(self.embed(inputs), mask), mask
 
-    def _bias(self) -> RelativeBias:
-        return RelativeBias(self.decoder_relpos, bidirectional=False, max_distance=self.max_distance)
+    def _relative(self, table: Array, bidirectional: bool) -> tuple[RelativeBias, dict[str, Array]]:
+        """What all layers of a stack share of its relative positions, and what each has for itself."""
+        shared, own = (None, {"table": table}) if self.bias_per_layer else (table, {})
+        return RelativeBias(shared, bidirectional, self.max_distance), own
 
     def _head(self, x: Array) -> Array:
-        return self.logits(self.drop(self.decoder_norm(x))).astype(jnp.float32)
+        x = self.drop(self.decoder_norm(x))
+        return self.logits(x * self.width**-0.5 if self.scale_logits else x).astype(jnp.float32)
 
     def decode(self, targets: Array, states: Array, states_mask: Array) -> Array:
         """Teacher forcing: logits float32[B, T, V] of int32[B, T] targets, each given the ones before it."""
         shifted = jnp.pad(targets[:, :-1], ((0, 0), (1, 0)))
-        shared = Shared(self._bias(), states=states, states_mask=states_mask)
-        x, _ = self.decoder(self.drop(self.embed(shifted)), None, shared)
+        bias, per_layer = self._relative(self.decoder_relpos, bidirectional=False)
+        shared = Shared(bias, states=states, states_mask=states_mask)
+        x, _ = self.decoder(self.drop(self.embed(shifted)), per_layer, shared)
         return self._head(x)
 
     def start_decoding(self, states: Array, states_mask: Array, max_length: int) -> Cache:
         """The cache before the first token, for at most ``max_length`` tokens."""
         batch = states.shape[0]
         unused = jnp.zeros((batch, 1, self.width), self.dtype)
-        _, cross = self.decoder.prefill(unused, None, Shared(self._bias(), states=states))
+        bias, per_layer = self._relative(self.decoder_relpos, bidirectional=False)
+        _, cross = self.decoder.prefill(unused, per_layer, Shared(bias, states=states))
         shape = (self.decoder_depth, batch, max_length, self.num_heads, self.head_dim)
         empty = (jnp.zeros(shape, self.dtype), jnp.zeros(shape, self.dtype))
         return Cache({"self": empty, "cross": cross}, states_mask, jnp.zeros((), jnp.int32))
 
     def decode_step(self, tokens: Array, cache: Cache) -> tuple[Array, Cache]:
         """The tokens int32[B] decoded last (0 at first) → logits float32[B, V] of the next ones, and the new cache."""
-        shared = Shared(self._bias(), states_mask=cache.states_mask, index=cache.index)
-        x, layers = self.decoder(self.embed(tokens[:, None]), cache.layers, shared)
+        bias, per_layer = self._relative(self.decoder_relpos, bidirectional=False)
+        shared = Shared(bias, states_mask=cache.states_mask, index=cache.index)
+        x, layers = self.decoder(self.embed(tokens[:, None]), cache.layers | per_layer, shared)
+        layers = {name: layers[name] for name in cache.layers}
         return self._head(x)[:, 0], cache.replace(layers=layers, index=cache.index + 1)
 
     def __call__(self, inputs: Array, targets: Array) -> Array:

@@ -137,8 +137,9 @@ class ViT(nn.Module):
     def __call__(self, image: Array) -> Array:
         """float[B, H, W, 3] in [-1, 1] → tokens [B, P, D]; rows first, pixels beyond whole patches are dropped.
 
-        With a class token [B, 1 + P, D], that one first.
+        uint8 pixels are brought to [-1, 1]. With a class token [B, 1 + P, D], that one first.
         """
+        image = normalise(image, self.dtype)
         size = self.patch_size
         batch, rows, columns = image.shape[0], image.shape[1] // size, image.shape[2] // size
         if not rows or not columns:
@@ -250,8 +251,8 @@ class Classifier(nn.Module):
 
 
 def normalise(image: Array, dtype: str) -> Array:
-    """uint8 pixels → [-1, 1]."""
-    return image.astype(dtype) / 127.5 - 1.0
+    """uint8 pixels → [-1, 1] in ``dtype``; floats are taken to be there already."""
+    return image.astype(dtype) / 127.5 - 1.0 if image.dtype == jnp.uint8 else image.astype(dtype)
 
 
 def sincos2d(rows: int, columns: int, width: int) -> Array:

@@ -14,8 +14,7 @@ import jax
 import numpy as np
 
 from paligax import models
-from paligax.interop import hf
-from paligax.interop.foreign import open_foreign
+from paligax.interop.foreign import is_foreign, open_foreign
 from paligax.interop.weight_files import Tensors
 from paligax.training import checkpoints, trees
 
@@ -29,7 +28,7 @@ class InitialSource:
 
     Attributes:
       path: a run directory, its "checkpoints", one step's directory, an exported model (a directory with
-        model.safetensors, or such a file), or a directory that transformers saved (mT5, SigLIP's image tower, ViT).
+        model.safetensors, or such a file), or foreign weights: see ``paligax.interop.foreign.KINDS``.
       mapping: (subtree in the source, subtree of the model) pairs, e.g. (("vision", "vision"),); "" is the whole tree.
       resample_positions: how learned positions of another grid are resampled: "align_corners" is linear between the
         corner points (big_vision's resample_posemb), "half_pixel" is jax.image.resize's bilinear rule; "refuse" makes
@@ -185,10 +184,10 @@ def _line(target: str, value: Any, leaf: _Leaf | None) -> str:
 
 
 def _open(path: str) -> _Opened:
-    place = pathlib.Path(path).expanduser()
-    if hf.is_directory(place):
-        foreign = open_foreign(place)
+    if is_foreign(path):
+        foreign = open_foreign(path)
         return _Opened(foreign.place, foreign.shapes, foreign.read)
+    place = pathlib.Path(path).expanduser()
     file = place / WEIGHTS if place.is_dir() else place
     if file.is_file() and file.suffix == ".safetensors":
         weights = Tensors(file)  # names are joined by "/"

@@ -7,7 +7,7 @@ import pytest
 
 import paligax
 from paligax import models
-from paligax.interop import hf, native, weight_files
+from paligax.interop import hf_layouts, native, weight_files
 from paligax.interop.foreign import open_foreign
 from paligax.interop.layouts import Layout
 
@@ -59,7 +59,7 @@ def mt5():
     )
     ids = jnp.zeros((1, 1), jnp.int32)
     params = random_params(module, ids, ids)
-    return params, lay_out(params, hf.mt5_rules())
+    return params, lay_out(params, hf_layouts.mt5_rules())
 
 
 def equal(got, expected):
@@ -90,7 +90,7 @@ def test_repeated_embeddings_are_known_duplicates(tmp_path, mt5):
 def test_a_siglip_image_tower_is_opened_with_and_without_its_prefix(tmp_path, prefix):
     module = models.ViT(width=12, depth=2, mlp_dim=20, num_heads=3, patch_size=7)
     params = random_params(module, jnp.zeros((1, 14, 14, 3)))
-    tensors = {prefix + name: array for name, array in lay_out(params, hf.siglip_vision_rules()).items()}
+    tensors = {prefix + name: array for name, array in lay_out(params, hf_layouts.siglip_vision_rules()).items()}
     tensors[f"{prefix}head.probe"] = np.zeros((1, 1, 12), np.float32)
     directory = save(tmp_path / "vit", VIT_CONFIG | {"model_type": "siglip_vision_model"}, tensors)
     loaded = paligax.load(directory)
@@ -103,7 +103,7 @@ def test_a_vits_class_token_takes_its_position_along(tmp_path):
         width=12, depth=2, mlp_dim=20, num_heads=3, patch_size=7, class_token=True, activation="gelu", epsilon=1e-12
     )
     params = random_params(module, jnp.zeros((1, 14, 14, 3)))
-    rules = [rule for rule in hf.vit_rules() if rule.ours not in ("class_token", "pos_embedding")]
+    rules = [rule for rule in hf_layouts.vit_rules() if rule.ours not in ("class_token", "pos_embedding")]
     token, position = np.full((1, 1, 12), 3, np.float32), np.full((1, 1, 12), 0.5, np.float32)
     tensors = lay_out(params, rules) | {
         "embeddings.cls_token": token,
@@ -141,7 +141,7 @@ def test_everything_that_does_not_fit_is_told_at_once(tmp_path, mt5):
         open_foreign(save(tmp_path / "mt5", MT5_CONFIG, changed))
     message = str(raised.value)
     assert "missing encoder.block.0.layer.0.SelfAttention.q.weight (there is encoder.block.0" in message
-    assert "lm_head.weight has shape [30, 12], its config.json asks for [31, 12]" in message
+    assert "lm_head.weight has shape [30, 12], expected [31, 12]" in message
     assert "encoder.final_layer_norm.weight has dtype int32" in message
     assert "unexpected encoder.block.0.layer.0.SelfAttention.query.weight [15, 12]" in message
 
@@ -166,8 +166,8 @@ def test_configurations_that_cannot_be_are_refused(tmp_path, mt5, change, messag
 
 def test_a_directory_without_weights_says_what_it_has(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(MT5_CONFIG))
-    (tmp_path / "pytorch_model.bin").write_bytes(b"")
-    with pytest.raises(FileNotFoundError, match="pytorch_model.bin"):
+    (tmp_path / "weights.bin").write_bytes(b"")
+    with pytest.raises(FileNotFoundError, match="none of model.safetensors.*it has config.json, weights.bin"):
         open_foreign(tmp_path)
     (tmp_path / "config.json").write_text("[]")
     with pytest.raises(ValueError, match="no JSON object"):
