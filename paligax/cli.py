@@ -89,6 +89,20 @@ def export(arguments: argparse.Namespace) -> None:
     print(f"Exported to {path}")
 
 
+def convert(arguments: argparse.Namespace) -> None:
+    """Write a model's weights in another format: paligax's own, transformers', big_vision's or T5X's.
+
+    What is written is read back with the same bits. Of a PaLI, hf writes both towers (transformers opens language/ as
+    MT5ForConditionalGeneration, vision/ as SiglipVisionModel) and the projection between them, big_vision the image
+    tower, t5x the language tower.
+    """
+    from paligax.inference import conversion
+
+    written = conversion.convert(arguments.source, arguments.to, arguments.format, arguments.part, arguments.dtype)
+    for path in written:
+        print(f"Wrote {path}")
+
+
 def check(arguments: argparse.Namespace) -> None:
     """Name every mistake of a configuration. Starts no accelerator."""
     config = _parse(arguments, None)
@@ -209,6 +223,19 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--class_names", metavar="FILE", help="names of a classifier's outputs, one a line")
     added.add_argument("--licence", metavar="FILE", help="on the card: what the training data's licence asks")
     added.add_argument("--name", default="", metavar="NAME", help="the model's name on the card; the directory's")
+    added = verb(verbs, "convert", convert, takes_gin=False)
+    added.add_argument(
+        "--from",
+        dest="source",
+        required=True,
+        metavar="PATH",
+        help="a run, a checkpoint, an export, or foreign weights: a directory of transformers, a big_vision FILE.npz "
+        "(FILE.npz:img), a T5X checkpoint, a flax .msgpack",
+    )
+    added.add_argument("--to", required=True, metavar="DIR", help="the directory to be written (or big_vision's .npz)")
+    added.add_argument("--format", required=True, choices=["paligax", "hf", "big_vision", "t5x"])
+    added.add_argument("--part", default="", metavar="NAME", help="one tower only: vision, language or text")
+    added.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], help="of float32 weights, when stored")
     added = verb(verbs, "check", check)
     added.add_argument("--model_dir", default="", metavar="DIR", help="as `paligax train` will be given it")
 

@@ -8,7 +8,6 @@ README.md            a card for people
 """
 
 import datetime
-import functools
 import json
 import os
 import pathlib
@@ -21,6 +20,7 @@ import numpy as np
 
 from paligax import models
 from paligax.interop import native
+from paligax.interop.opened import Lazy
 
 FORMAT_VERSION = 1
 WEIGHTS, ARCHITECTURE, DESCRIPTION, VOCABULARY, CARD = (
@@ -53,9 +53,10 @@ def export(
     Args:
       path: the directory.
       module: a model of paligax.models.
-      params: its parameters, a plain nested dict of arrays.
-      vocabulary: of paligax.vocabulary; None for a classifier.
-      feature_lengths: ``{"image": px, "inputs": L, "targets": T}`` (or ``{"image": px, "labels": C}``), as trained.
+      params: its parameters, a plain nested dict of arrays, or of what ``numpy.asarray`` reads one by one.
+      vocabulary: of paligax.vocabulary; None for a model without text of its own.
+      feature_lengths: ``{"image": px, "inputs": L, "targets": T}`` (a classifier's: ``{"image": px, "labels": C}``; a
+        tower's: what ``models.lengths_of`` names), as trained.
       metrics: ``{task: {metric: value}}``.
       data: what it was trained on, for people: ``{"mixture": …, "examples": …}``.
       prompts: ``{task: an example prompt}``, so that the reader knows what to ask.
@@ -72,9 +73,9 @@ def export(
       ValueError: where params don't fit the module, or feature_lengths lack something.
     """
     path = pathlib.Path(path).expanduser()
-    check_lengths(feature_lengths, vocabulary)
+    check_lengths(module, feature_lengths)
     architecture = models.describe(module)
-    native.check(params, expected_params(module, feature_lengths), "The parameters to be exported")
+    native.check(params, models.abstract_params(module, feature_lengths), "The parameters to be exported")
     _check_place(path)
     stored = _cast(params, dtype)
     described = {
@@ -111,29 +112,13 @@ def export(
     return path
 
 
-def check_lengths(feature_lengths: Mapping[str, int], vocabulary: Any) -> None:
+def check_lengths(module: Any, feature_lengths: Mapping[str, int]) -> None:
     """Raises ValueError where a length that the model needs is missing."""
-    wanted = ("image", "labels") if vocabulary is None else ("image", "inputs", "targets")
+    wanted = models.lengths_of(module)
     if missing := [name for name in wanted if not feature_lengths.get(name)]:
         raise ValueError(
             f"feature_lengths {dict(feature_lengths)} lack {', '.join(missing)}; wanted: {', '.join(wanted)}."
         )
-
-
-def expected_params(module: Any, feature_lengths: Mapping[str, int]) -> dict[str, Any]:
-    """Shapes and dtypes of a module's parameters: nested dict of ``jax.ShapeDtypeStruct``; nothing is computed."""
-    return _abstract_params(module, *(feature_lengths.get(name) for name in ("image", "inputs", "targets")))
-
-
-@functools.lru_cache(maxsize=16)
-def _abstract_params(module: Any, side: int, input_length: int | None, target_length: int | None) -> dict[str, Any]:
-    import jax
-    import jax.numpy as jnp
-
-    args = (jnp.zeros((1, side, side, 3), jnp.uint8),)
-    if input_length:
-        args += (jnp.zeros((1, input_length), jnp.int32), jnp.zeros((1, target_length), jnp.int32))
-    return models.unbox(jax.eval_shape(module.init, jax.random.key(0), *args))["params"]
 
 
 def _check_place(path: pathlib.Path) -> None:
@@ -146,13 +131,21 @@ def _check_place(path: pathlib.Path) -> None:
 def _cast(params: Mapping[str, Any], dtype: str | None) -> dict[str, Any]:
     if dtype is None:
         return dict(params)
-    if dtype not in ("float32", "bfloat16", "float16"):
-        raise ValueError(f"dtype {dtype!r} is not known; choose float32, bfloat16 or float16, or None to store as is.")
+    target = float_dtype(dtype)
+
+    def cast(leaf: Any) -> Any:
+        return Lazy(leaf.shape, target, lambda: np.asarray(leaf).astype(target)) if leaf.dtype == np.float32 else leaf
+
+    return native.unflatten({name: cast(leaf) for name, leaf in native.flatten(params)})
+
+
+def float_dtype(name: str) -> np.dtype:
+    """Raises ValueError where weights can't be stored as this."""
+    if name not in ("float32", "bfloat16", "float16"):
+        raise ValueError(f"dtype {name!r} is not known; choose float32, bfloat16 or float16, or None to store as is.")
     import ml_dtypes
 
-    target = np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
-    leaves = ((name, np.asarray(leaf)) for name, leaf in native.flatten(params))
-    return native.unflatten({name: leaf.astype(target) if leaf.dtype == np.float32 else leaf for name, leaf in leaves})
+    return np.dtype(ml_dtypes.bfloat16 if name == "bfloat16" else name)
 
 
 def _described_vocabulary(vocabulary: Any) -> dict[str, Any] | None:
@@ -168,14 +161,32 @@ def _write_json(path: pathlib.Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+_KINDS = {
+    "Classifier": "Image classifier",
+    "MT5": "Text in, text out",
+    "PaLI": "Image and text in, text out",
+    "SigLIP": "Scores of images with texts",
+    "TextTower": "Text tower",
+    "ViT": "Image tower",
+}
+_ARGUMENTS = {
+    "Classifier": "image)  # uint8 [B, H, W, 3] → logits [B, C]",
+    "MT5": "inputs, targets)  # int32 [B, L], [B, T] → logits [B, T, V]",
+    "PaLI": "image, inputs, targets)  # uint8 [B, H, W, 3], int32 [B, L], [B, T] → logits [B, T, V]",
+    "SigLIP": "image, text)  # uint8 [B, H, W, 3], int32 [C, L] → logits [B, C]",
+    "TextTower": "text)  # int32 [B, L] → [B, E]",
+    "ViT": "image)  # uint8 [B, H, W, 3] → tokens [B, P, D]",
+}
+
+
 def card(name: str, described: Mapping[str, Any], architecture: Mapping[str, Any]) -> str:
     """The README.md of an export: what the model is, what it learned from, what it scored, how it is used."""
-    lengths = described["feature_lengths"]
+    side = described["feature_lengths"].get("image")
     parts = [f"# {name}", ""]
-    kind = "Image and text in, text out" if described["vocabulary"] else "Image classifier"
+    sized = f", images of {side} × {side} px" if side else ""
     parts.append(
-        f"{kind}: `{architecture['class']}`, {described['parameters']:,} parameters, images of {lengths['image']} × "
-        f"{lengths['image']} px. Trained and exported with paligax on {described['created']}."
+        f"{_KINDS[architecture['class']]}: `{architecture['class']}`, {described['parameters']:,} parameters{sized}. "
+        f"Exported with paligax on {described['created']}."
     )
     parts += ["", "## Trained on", ""]
     parts += [f"- {key}: {value}" for key, value in described["data"].items()] or ["Not stated."]
@@ -192,7 +203,8 @@ def card(name: str, described: Mapping[str, Any], architecture: Mapping[str, Any
         parts.append("`<extra_id_0>` in a prompt is the sentinel that the answer stands for; prompts as in training:")
         parts += [""] + [f"- {task}: `{prompt}`" for task, prompt in described["prompts"].items()]
     else:
-        parts += ["model.module, model.params  # logits = module.apply({'params': params}, uint8 images)", "```"]
+        taken = _ARGUMENTS[architecture["class"]]
+        parts += [f"model.module.apply({{'params': model.params}}, {taken}", "```"]
     parts += ["", "## Held-out results", ""]
     if described["metrics"]:
         parts += ["`blind` is the control: the same model with the images exchanged among the examples.", ""]

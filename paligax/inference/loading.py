@@ -147,6 +147,15 @@ def load(path: str | os.PathLike) -> Loaded:
         )
     if not (path / export.DESCRIPTION).is_file():
         return _load_checkpoint(path)
+    described = read_description(path)
+    module = models.build(_read_json(path / export.ARCHITECTURE))
+    params = native.load(path / export.WEIGHTS)
+    vocabulary = described_vocabulary(described, path)
+    return _assemble(module, params, vocabulary, described["feature_lengths"], described, str(path / export.WEIGHTS))
+
+
+def read_description(path: pathlib.Path) -> dict[str, Any]:
+    """What an export says of itself. Raises ValueError where it is of another format, or would be used otherwise."""
     described = _read_json(path / export.DESCRIPTION)
     version = described.get("format_version")
     if described.get("format") != "paligax" or version != export.FORMAT_VERSION:
@@ -161,20 +170,20 @@ def load(path: str | os.PathLike) -> Loaded:
             f"The model was trained with image filter {described['image_filter']!r}; this paligax resizes with "
             f"{export.IMAGE_FILTER!r}, which would change what it sees."
         )
-    vocabulary = None
-    if described["vocabulary"] is not None:
-        vocabulary = _vocabulary(described["vocabulary"], path)
-    module = models.build(_read_json(path / export.ARCHITECTURE))
-    params = native.load(path / export.WEIGHTS)
-    return _assemble(module, params, vocabulary, described["feature_lengths"], described, str(path / export.WEIGHTS))
+    return described
+
+
+def described_vocabulary(described: Mapping[str, Any], path: pathlib.Path) -> Any:
+    """The vocabulary of an export, None where it has none."""
+    return None if described["vocabulary"] is None else _vocabulary(described["vocabulary"], path)
 
 
 def _assemble(
     module: Any, params: Mapping[str, Any], vocabulary: Any, lengths: Mapping[str, int], described: Mapping, where: str
 ) -> Loaded:
-    export.check_lengths(lengths, vocabulary)
-    native.check(params, export.expected_params(module, lengths), where)
-    return Loaded(module, jax.tree.map(jax.numpy.asarray, dict(params)), vocabulary, dict(lengths), described)
+    export.check_lengths(module, lengths)
+    native.check(params, models.abstract_params(module, lengths), where)
+    return Loaded(module, jax.tree.map(native.on_device, dict(params)), vocabulary, dict(lengths), described)
 
 
 def _vocabulary(described: Mapping[str, Any], directory: pathlib.Path) -> Any:

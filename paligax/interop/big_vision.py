@@ -75,6 +75,14 @@ def open_two_towers(place: str, tensors: Tensors) -> Opened:
     return Opened(place, "its shapes say", models.SigLIP(vision, tower), inputs, rules, whole)
 
 
+def what_a_file_cannot_say(module: Any) -> str:
+    """What a model has that big_vision's models have otherwise and its files don't name; "" where there is nothing."""
+    towers = [module] if isinstance(module, models.ViT) else [module.vision, module.text]
+    activations = {f"activation {tower.activation}" for tower in towers if tower.activation != "gelu_tanh"}
+    epsilons = {f"epsilon {tower.epsilon}" for tower in towers if tower.epsilon != 1e-6}
+    return ", ".join(sorted(activations | epsilons))
+
+
 def modern(tensors: Tensors) -> dict[str, Any]:
     """The same leaves under the names that big_vision's models have today."""
     found = {_renumbered(name, tensors): tensors[name] for name in tensors}

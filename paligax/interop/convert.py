@@ -18,7 +18,7 @@ import numpy as np
 from paligax import models
 from paligax.interop import big_vision, hf, hf_layouts, native, npz_files, t5x, weight_files
 from paligax.interop.layouts import Layout, Rule
-from paligax.interop.opened import Lazy
+from paligax.interop.opened import ARCHITECTURE, Lazy
 
 FORMATS = ("hf", "big_vision", "t5x")
 NPZ = "model.npz"
@@ -52,7 +52,8 @@ def write(leaves: Leaves, path: str | os.PathLike, form: str) -> list[pathlib.Pa
       leaves: the model: an MT5 ("hf", "t5x"), a ViT ("hf", "big_vision"), a SigLIP ("hf", "big_vision"), or a PaLI, of
         which the towers that the format has are written, each to a directory of its own: "language" and "vision", and
         with "hf" what lies between them to "projection.safetensors".
-      path: a directory that doesn't exist or is empty; with "big_vision" it may be the .npz file's own path.
+      path: a directory that doesn't exist or is empty; with "big_vision" it may be the .npz file's own path. Beside
+        weights in "big_vision" and "t5x", which say little of the model, stands its architecture.json.
       form: one of ``FORMATS``.
 
     Returns:
@@ -72,7 +73,11 @@ def write(leaves: Leaves, path: str | os.PathLike, form: str) -> list[pathlib.Pa
     try:
         if path.suffix == ".npz":
             if form != "big_vision" or isinstance(leaves.module, models.PaLI):
-                raise ValueError(f"{str(path)!r} is one .npz file, which big_vision's format of one tower is written to.")
+                raise ValueError(f"{str(path)!r} is one .npz file; only one tower in big_vision's format is one.")
+            if stated := big_vision.what_a_file_cannot_say(leaves.module):
+                raise ValueError(
+                    f"A big_vision file can't say that this model has {stated}: write a directory instead."
+                )
             _big_vision(leaves, partial / NPZ)
             (partial / NPZ).replace(path)
             return [path]
@@ -137,7 +142,9 @@ def _hf(leaves: Leaves, place: pathlib.Path) -> None:
 
 def _mt5_config(module: models.MT5) -> dict[str, Any]:
     kind, name = ("umt5", "UMT5") if module.bias_per_layer else ("t5", "T5") if module.scale_logits else ("mt5", "MT5")
-    gate = hf.activation_name(module.activation)
+    if module.activation == "gelu":
+        raise ValueError("transformers' T5 reads gated-gelu as the tanh approximation; this model has the exact GELU.")
+    gate = "gelu" if module.activation == "gelu_tanh" else hf.activation_name(module.activation)
     return {
         "architectures": [f"{name}ForConditionalGeneration"],
         "model_type": kind,
@@ -151,7 +158,7 @@ def _mt5_config(module: models.MT5) -> dict[str, Any]:
         "vocab_size": module.vocab_size,
         "relative_attention_num_buckets": module.num_buckets,
         "relative_attention_max_distance": module.max_distance,
-        "feed_forward_proj": "gated-gelu" if gate == "gelu_new" else f"gated-{gate}",
+        "feed_forward_proj": f"gated-{gate}",
         "layer_norm_epsilon": module.epsilon,
         "dropout_rate": module.dropout,
         "tie_word_embeddings": module.scale_logits,
@@ -227,13 +234,6 @@ def _big_vision(leaves: Leaves, file: pathlib.Path) -> None:
         rules = big_vision.two_towers_rules(image_stacked=False, text_stacked=False)
     else:
         raise ValueError(f"big_vision's format holds ViTs and SigLIP; got {type(module).__name__}.")
-    towers = [module] if isinstance(module, models.ViT) else [module.vision, module.text]
-    for tower in towers:
-        if tower.activation != "gelu_tanh" or tower.epsilon != 1e-6:
-            raise ValueError(
-                f"big_vision's files name no activation and epsilon: its models have gelu_tanh and 1e-06, this one has "
-                f"{tower.activation} and {tower.epsilon}."
-            )
     tensors = {f"params/{name}": tensor for name, tensor in _laid_out(leaves, rules).items()}
     npz_files.write(file, _announced(tensors), lambda name: np.asarray(tensors[name]))
 
@@ -242,19 +242,25 @@ def _t5x(leaves: Leaves, place: pathlib.Path) -> None:
     module = leaves.module
     if not isinstance(module, models.MT5):
         raise ValueError(f"T5X's format holds an MT5; got {type(module).__name__}.")
-    if (module.activation, module.epsilon, module.max_distance) != ("gelu_tanh", 1e-6, 128) or module.scale_logits:
-        raise ValueError(
-            "A T5X checkpoint names no activation, epsilon and largest distance, and holds a head of its own unscaled: "
-            f"expected gelu_tanh, 1e-06 and 128; got {module.activation}, {module.epsilon} and {module.max_distance}"
-            f"{', scaled' if module.scale_logits else ''}."
-        )
     tensors = _laid_out(leaves, t5x.mt5_rules(module.bias_per_layer))
     t5x.write_directory(place, _announced(tensors), lambda name: np.asarray(tensors[name]))
+    _describe(module, place)
+
+
+def _describe(module: Any, place: pathlib.Path) -> None:
+    """What these formats' files don't say (activation, epsilon, largest distance), for paligax to read back."""
+    text = json.dumps(models.describe(module), indent=1) + "\n"
+    (place / ARCHITECTURE).write_text(text, encoding="utf-8")
+
+
+def _big_vision_directory(leaves: Leaves, place: pathlib.Path) -> None:
+    _big_vision(leaves, place / NPZ)
+    _describe(leaves.module, place)
 
 
 _WRITERS: dict[str, Callable[[Leaves, pathlib.Path], None]] = {
     "hf": _hf,
-    "big_vision": lambda leaves, place: _big_vision(leaves, place / NPZ),
+    "big_vision": _big_vision_directory,
     "t5x": _t5x,
 }
 

@@ -18,13 +18,12 @@ import numpy as np
 from paligax import models
 from paligax.interop import big_vision, hf, msgpack_files, native, npz_files, t5x
 from paligax.interop.layouts import Layout
-from paligax.interop.opened import Opened, Tensors
+from paligax.interop.opened import ARCHITECTURE, Opened, Tensors
 
 KINDS = (
     "a directory that transformers saved (mT5, umT5, T5 v1.1, SigLIP, ViT), a big_vision .npz (FILE.npz:img for one of "
     "its towers), a T5X checkpoint, or a flax .msgpack"
 )
-_ALIGNMENT = 64  # bytes: from there on jax takes a host array as it lies
 _SHOWN = 40
 _ENDINGS = (".npz", ".msgpack")
 _PART = re.compile(r"(.+):([\w/]+)")
@@ -60,7 +59,7 @@ class Foreign:
     def _part(self, name: str, index: tuple[slice, ...], dtype: Any) -> np.ndarray:
         layout = self._layouts[name]
         shape = tuple(len(range(*i.indices(size))) for i, size in zip(index, layout.shape, strict=True))
-        out = _aligned_empty(shape, dtype)
+        out = native.aligned_empty(shape, dtype)
         layout.read(lambda theirs: np.asarray(self._tensors[theirs]), index, out)
         return out
 
@@ -100,7 +99,8 @@ def open_foreign(path: str | os.PathLike) -> Foreign:
         then all leaves that are missing, misshapen or unexpected are listed.
       ImportError: for a pickle of torch where torch isn't installed.
     """
-    opened = _recognised(*split_part(path))
+    path, part = split_part(path)
+    opened = _described(_recognised(path, part), path) if path.is_dir() else _recognised(path, part)
     arguments = [jax.ShapeDtypeStruct(*spec) for spec in opened.inputs.values()]
     tree = jax.eval_shape(opened.module.init, jax.random.key(0), *arguments)
     leaves = dict(native.flatten(models.unbox(tree)["params"]))
@@ -171,6 +171,22 @@ def _recognised(path: pathlib.Path, part: str) -> Opened:
     )
 
 
+def _described(opened: Opened, path: pathlib.Path) -> Opened:
+    """With the architecture that paligax wrote beside the weights, where it did."""
+    file = path / ARCHITECTURE
+    if not file.is_file():
+        return opened
+    try:
+        module = models.build(hf.read_config(file))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{str(file)!r} describes no model of paligax: {error}") from error
+    if type(module) is not type(opened.module):
+        raise ValueError(
+            f"{str(file)!r} describes a {type(module).__name__}, beside it lies a {type(opened.module).__name__}."
+        )
+    return dataclasses.replace(opened, module=module, source=f"its {ARCHITECTURE} says")
+
+
 def _root(tensors: Tensors) -> dict[str, Any]:
     """Parameters alone, where a file holds an optimizer's state beside them."""
     for root in ("params/", "opt/target/", "opt/target/params/"):
@@ -187,11 +203,3 @@ def _only_file(path: pathlib.Path) -> pathlib.Path | None:
 
 def _top(tensors: Tensors) -> list[str]:
     return sorted({name.split("/")[0] for name in tensors})[:20]
-
-
-def _aligned_empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    dtype = np.dtype(dtype)
-    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    buffer = np.empty(size + _ALIGNMENT, np.uint8)
-    start = -buffer.ctypes.data % _ALIGNMENT
-    return buffer[start : start + size].view(dtype).reshape(shape)

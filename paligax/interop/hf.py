@@ -35,6 +35,11 @@ _ACTIVATIONS = {
 }
 
 
+def activation_name(ours: str) -> str:
+    """What a configuration calls an activation of ``paligax.models.layers.ACTIVATIONS``."""
+    return {"gelu_tanh": "gelu_pytorch_tanh"}.get(ours, ours)
+
+
 def is_directory(path: pathlib.Path) -> bool:
     """Whether this looks like a model that transformers saved."""
     return (path / CONFIG).is_file()

@@ -6,15 +6,16 @@ paths of the nested dict, joined by ``/``; bfloat16 is stored as it is.
 
 import difflib
 import os
-import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
 from paligax.interop import weight_files
 
 SEPARATOR = "/"
+_ALIGNMENT = 64  # bytes: from there on jax takes a host array as it lies
 Params = Mapping[str, Any]
 
 
@@ -48,20 +49,38 @@ def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def save(path: str | os.PathLike, params: Params, metadata: Mapping[str, str] | None = None) -> int:
-    """Writes a nested dict of arrays (numpy or jax, addressable) to one safetensors file; returns its bytes."""
-    import safetensors.numpy
+    """Writes a nested dict of arrays to one safetensors file, a leaf at a time; returns its bytes.
 
-    arrays = {name: np.asarray(leaf, order="C") for name, leaf in flatten(params)}
-    safetensors.numpy.save_file(arrays, os.fspath(path), metadata={"format": "np", **(metadata or {})})
-    return pathlib.Path(path).stat().st_size
+    The leaves are numpy's or jax's (addressable), or have a shape and a dtype and are read by ``numpy.asarray``.
+    """
+    leaves = dict(flatten(params))
+    shapes = {name: (leaf.shape, np.dtype(leaf.dtype)) for name, leaf in leaves.items()}
+    return weight_files.write(path, shapes, lambda name: np.asarray(leaves[name]), {"format": "np", **(metadata or {})})
 
 
 def load(path: str | os.PathLike) -> dict[str, Any]:
-    """Reads a file that ``save`` wrote: nested dict of numpy arrays.
+    """Reads a file that ``save`` wrote: nested dict of arrays over the mapped file.
 
     Raises FileNotFoundError, and ValueError where the file is cut short or no safetensors file.
     """
-    return unflatten({name: np.array(array) for name, array in weight_files.Tensors(path).items()})
+    return unflatten(dict(weight_files.Tensors(path)))
+
+
+def on_device(array: Any) -> jax.Array:
+    """One copy of an array, on the default device, which doesn't need its file any more."""
+    value = np.asarray(array)
+    out = aligned_empty(value.shape, value.dtype)
+    out[...] = value
+    return jax.device_put(out, jax.devices()[0])
+
+
+def aligned_empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """An array that jax takes over as it lies, instead of copying it once more."""
+    dtype = np.dtype(dtype)
+    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    buffer = np.empty(size + _ALIGNMENT, np.uint8)
+    start = -buffer.ctypes.data % _ALIGNMENT
+    return buffer[start : start + size].view(dtype).reshape(shape)
 
 
 def _kind(dtype: Any) -> str:

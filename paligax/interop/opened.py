@@ -8,6 +8,8 @@ import numpy as np
 
 from paligax.interop.layouts import Rule
 
+ARCHITECTURE = "architecture.json"  # beside weights that paligax wrote: ``models.describe``
+
 
 class Lazy:
     """An array known by shape and dtype, and read each time that ``numpy.asarray`` asks for it.

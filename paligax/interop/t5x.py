@@ -196,4 +196,4 @@ def write_directory(
         target[name] = spec | {"kvstore": {"driver": "file", "path": place}}
     state = {"step": np.asarray(step, np.int32), "param_states": {}}
     tree = {"version": VERSION, "optimizer": {"target": native.unflatten(target), "state": state}}
-    (directory / FILE).write_bytes(serialization.msgpack_serialize(serialization.to_state_dict(tree)))
+    (directory / FILE).write_bytes(serialization.msgpack_serialize(tree))

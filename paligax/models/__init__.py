@@ -1,11 +1,13 @@
 """The models, and the little that other rooms need of Linen: building, describing, axes and plain parameter trees."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from paligax.models.mt5 import MT5
 from paligax.models.pali import PaLI
@@ -19,8 +21,10 @@ __all__ = [
     "TextTower",
     "ViT",
     "Classifier",
+    "abstract_params",
     "build",
     "describe",
+    "lengths_of",
     "logical_axes",
     "resample_positions",
     "unbox",
@@ -60,6 +64,39 @@ def build(architecture: Mapping[str, Any]) -> nn.Module:
     if unknown := set(fields) - known:
         raise ValueError(f"{name} has no argument {', '.join(sorted(unknown))}; it has {', '.join(sorted(known))}.")
     return CLASSES[name](**{k: build(v) if isinstance(v, Mapping) else v for k, v in fields.items()})
+
+
+def lengths_of(module: nn.Module) -> tuple[str, ...]:
+    """Which lengths a model is used with: its image's side in px, its texts' in tokens, its number of labels."""
+    return _LENGTHS[type(module).__name__]
+
+
+_LENGTHS: dict[str, tuple[str, ...]] = {
+    "Classifier": ("image", "labels"),
+    "MT5": (),
+    "PaLI": ("image", "inputs", "targets"),
+    "SigLIP": ("image",),
+    "TextTower": (),
+    "ViT": ("image",),
+}
+
+
+def abstract_params(module: nn.Module, lengths: Mapping[str, int]) -> dict[str, Any]:
+    """Shapes and dtypes of a model's parameters: nested dict of ``jax.ShapeDtypeStruct``; nothing is computed.
+
+    Args:
+      module: of this package.
+      lengths: those that :func:`lengths_of` names; of them only the image's side has a say in the shapes.
+    """
+    return _abstract_params(module, lengths.get("image"))
+
+
+@functools.lru_cache(maxsize=16)
+def _abstract_params(module: nn.Module, side: int | None) -> dict[str, Any]:
+    image = [] if side is None else [jax.ShapeDtypeStruct((1, side, side, 3), jnp.uint8)]
+    ids = jax.ShapeDtypeStruct((1, 1), jnp.int32)
+    texts = {"MT5": 2, "PaLI": 2, "SigLIP": 1, "TextTower": 1}.get(type(module).__name__, 0)
+    return unbox(jax.eval_shape(module.init, jax.random.key(0), *image, *[ids] * texts))["params"]
 
 
 def logical_axes(variables: Any) -> Any:

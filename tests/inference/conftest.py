@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from paligax import models
-from paligax.inference import export
 from paligax.interop import native
 from paligax.vocabulary import ByteVocabulary, SentencePieceVocabulary
 
@@ -27,7 +26,7 @@ def module(vocabulary):
 def params(module):
     """Larger weights than a fresh model's, so that answers differ by image and prompt; a head that likes to end."""
     rng = np.random.default_rng(2)
-    shapes = dict(native.flatten(export.expected_params(module, LENGTHS)))
+    shapes = dict(native.flatten(models.abstract_params(module, LENGTHS)))
     params = native.unflatten(
         {
             name: np.ones(leaf.shape, np.float32)

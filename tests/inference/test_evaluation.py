@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from paligax import models
-from paligax.inference import evaluation, export, shown
+from paligax.inference import evaluation, shown
 from paligax.inference.evaluation import Evaluator, HeldOut
 from tests.inference import held_out_data
 
@@ -74,7 +74,7 @@ def test_a_real_model_on_several_tasks_with_one_compiled_program(directory, voca
     rng = np.random.default_rng(0)
     params = jax.tree.map(
         lambda leaf: rng.normal(0, 0.35, leaf.shape).astype(np.float32),
-        export.expected_params(module, data.feature_lengths),
+        models.abstract_params(module, data.feature_lengths),
     )
     before = decoding.greedy_program._cache_size()
     found = Evaluator(data, tasks=("captioning", "detection", "ocr", "span_corruption"), num_shown=2).run(
@@ -101,7 +101,7 @@ def test_a_classifier_is_scored_by_label_set_and_group(directory, tmp_path):
     vision = models.ViT(width=16, depth=1, mlp_dim=32, num_heads=2, patch_size=8)
     module = models.Classifier(vision=vision, num_classes=4)
     lengths = {"image": held_out_data.SIDE, "labels": 4}
-    params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), export.expected_params(module, lengths))
+    params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), models.abstract_params(module, lengths))
     params["head"]["bias"] = np.array([1, -1, 2, -2], np.float32)  # says cat and red, whatever it sees
     (tmp_path / "labels.txt").write_text("".join(f"{name}\n" for name in held_out_data.CLASSES))
     evaluator = Evaluator(

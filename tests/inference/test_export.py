@@ -109,7 +109,7 @@ def test_a_classifier_has_no_vocabulary(tmp_path):
     vision = models.ViT(width=16, depth=1, mlp_dim=32, num_heads=2, patch_size=8)
     module = models.Classifier(vision=vision, num_classes=3)
     lengths = {"image": 16, "labels": 3}
-    params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), export.expected_params(module, lengths))
+    params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), models.abstract_params(module, lengths))
     path = export.export(tmp_path / "vit", module, params, None, feature_lengths=lengths, class_names=("a", "b", "c"))
     assert json.loads((path / "paligax.json").read_text())["class_names"] == ["a", "b", "c"]
     assert "Image classifier" in (path / "README.md").read_text()

@@ -225,7 +225,7 @@ def test_a_classifier_run_is_opened_and_generates_nothing(tmp_path):
 
     vision = models.ViT(width=16, depth=1, mlp_dim=32, num_heads=2, patch_size=8)
     module = models.Classifier(vision=vision, num_classes=3, num_region_classes=2, grid=2)
-    shapes = export.expected_params(module, {"image": 16})
+    shapes = models.abstract_params(module, {"image": 16})
     params = jax.tree.map(lambda leaf: np.ones(leaf.shape, np.float32), shapes)
     checkpoint(tmp_path, module, params, None, "Trainer.seed = 1\n", {"image": 16, "labels": 11})
     opened = paligax.load(tmp_path)
