@@ -54,9 +54,7 @@ def save(directory, config, tensors):
 
 @pytest.fixture(scope="module")
 def mt5():
-    module = models.MT5(
-        width=12, mlp_dim=20, encoder_depth=2, decoder_depth=3, num_heads=3, head_dim=5, vocab_size=31
-    )
+    module = models.MT5(width=12, mlp_dim=20, encoder_depth=2, decoder_depth=3, num_heads=3, head_dim=5, vocab_size=31)
     ids = jnp.zeros((1, 1), jnp.int32)
     params = random_params(module, ids, ids)
     return params, lay_out(params, hf_layouts.mt5_rules())
