@@ -10,7 +10,7 @@ import functools
 import hashlib
 import pathlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 _SENTINEL = re.compile(r"<extra_id_(\d+)>")
@@ -79,6 +79,15 @@ class SentencePieceVocabulary:
         pieces = self._processor.GetPieceSize()
         if self.extra_ids:
             return {f"<extra_id_{k}>": pieces + self.extra_ids - 1 - k for k in range(self.extra_ids)}
+        return self._inside
+
+    @property
+    def sentinels_inside(self) -> int:
+        """How many sentinels the file itself has."""
+        return len(self._inside)
+
+    @functools.cached_property
+    def _inside(self) -> dict[str, int]:
         found = {}
         while (piece := f"<extra_id_{len(found)}>") and (i := self._find(piece)) is not None:
             found[piece] = i
@@ -214,6 +223,44 @@ def _sentinel(vocabulary: Vocabulary, k: int) -> int:
             "Use a file that has them inside, or set extra_ids."
         )
     return vocabulary.sentinels[f"<extra_id_{k}>"]
+
+
+def check_rows(vocabulary: Vocabulary, rows: int, say: Callable[[str], None] = print) -> None:
+    """Checks a vocabulary against the rows of a model's embedding, before anything is trained on its ids.
+
+    Args:
+      vocabulary: the data's.
+      rows: of the embedding and the output head; usually a few more than ids (mT5: 250,112 for 250,100).
+      say: prints a line for the user, where so many rows are left over that they may belong to another file.
+
+    Raises:
+      ValueError: where an id has no row, or the sentinels don't count down from the last id: then span corruption would
+        use the ids of words.
+    """
+    if vocabulary.size > rows:
+        raise ValueError(
+            f"{vocabulary} has {vocabulary.size:,} ids; the model has rows for {rows:,}. Set the language tower's "
+            "vocab_size to at least as many, or name the file that the model was trained with."
+        )
+    last, k = vocabulary.size - 1, vocabulary.num_sentinels - 1
+    if k >= 0 and (vocabulary.sentinel(0), vocabulary.sentinel(k)) != (last, last - k):
+        raise ValueError(
+            f"{vocabulary} has its {k + 1} sentinels at ids {vocabulary.sentinel(0):,} to {vocabulary.sentinel(k):,}; "
+            f"expected {last:,} down to {last - k:,}, as in mT5's file and behind T5's."
+        )
+    if isinstance(vocabulary, SentencePieceVocabulary) and vocabulary.extra_ids and vocabulary.sentinels_inside:
+        raise ValueError(
+            f"{vocabulary} adds {vocabulary.extra_ids} sentinels behind a file that has {vocabulary.sentinels_inside} "
+            "inside: set extra_ids=0 with it."
+        )
+    if rows - vocabulary.size >= _MANY_ROWS:
+        say(
+            f"The model has {rows:,} rows for the {vocabulary.size:,} ids of {vocabulary}: is that the file it was "
+            "trained with?"
+        )
+
+
+_MANY_ROWS = 1024  # mT5 and T5 have rows up to the next multiple of 128
 
 
 def from_dict(description: Mapping[str, Any]) -> Vocabulary:

@@ -88,3 +88,48 @@ def test_missing_and_broken_files_are_told_apart(tmp_path):
     (tmp_path / "broken.model").write_bytes(b"\xff\x00 no model")
     with pytest.raises(ValueError, match="is not a sentencepiece model"):
         SentencePieceVocabulary(str(tmp_path / "broken.model")).encode("a")
+
+
+def _of_size(words: int, sentinels: int) -> bytes:
+    """A file like mT5's or T5's: control pieces, ``words`` pieces in all, then sentinels, the last of them number 0."""
+    proto = sentencepiece_model_pb2.ModelProto.FromString(_model(0))
+    known = {piece.piece for piece in proto.pieces}
+    for i in range(words - len(proto.pieces)):
+        piece = proto.pieces.add()
+        piece.piece, piece.score = f"w{i}", -100.0 - i
+    assert len(proto.pieces) == words and len(known) < words
+    for k in reversed(range(sentinels)):
+        piece = proto.pieces.add()
+        piece.piece, piece.type = f"▁<extra_id_{k}>", piece.USER_DEFINED
+    return proto.SerializeToString()
+
+
+def test_mt5s_and_t5s_files_at_their_full_sizes_fit_their_rows(tmp_path):
+    (tmp_path / "mt5.model").write_bytes(_of_size(250_000, 100))
+    (tmp_path / "t5.model").write_bytes(_of_size(32_000, 0))
+    mt5 = SentencePieceVocabulary(str(tmp_path / "mt5.model"))
+    t5 = SentencePieceVocabulary(str(tmp_path / "t5.model"), extra_ids=100)
+    told = []
+    for vocab, size, rows in ((mt5, 250_100, 250_112), (t5, 32_100, 32_128)):
+        assert vocab.size == size and vocab.num_sentinels == 100
+        assert [vocab.sentinel(0), vocab.sentinel(99)] == [size - 1, size - 100]
+        ids = vocab.encode("the cat <extra_id_0>")
+        assert ids[-1] == size - 1 and vocab.decode(ids) == "the cat <extra_id_0>"
+        vocabulary.check_rows(vocab, rows, told.append)
+    assert told == []
+    vocabulary.check_rows(t5, 250_112, told.append)
+    assert "250,112 rows for the 32,100 ids" in told[0]
+    with pytest.raises(ValueError, match="250,100 ids; the model has rows for 32,128"):
+        vocabulary.check_rows(mt5, 32_128)
+    with pytest.raises(ValueError, match="adds 100 sentinels behind a file that has 100 inside"):
+        vocabulary.check_rows(SentencePieceVocabulary(mt5.path, extra_ids=100), 250_240)
+
+
+def test_sentinels_that_do_not_end_the_ids_are_refused(tmp_path):
+    proto = sentencepiece_model_pb2.ModelProto.FromString(_model(3))
+    piece = proto.pieces.add()
+    piece.piece, piece.score = "behind", -100.0
+    (tmp_path / "x.model").write_bytes(proto.SerializeToString())
+    vocab = SentencePieceVocabulary(str(tmp_path / "x.model"))
+    with pytest.raises(ValueError, match="expected .* down to"):
+        vocabulary.check_rows(vocab, 1000)

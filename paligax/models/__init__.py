@@ -28,6 +28,7 @@ __all__ = [
     "logical_axes",
     "resample_positions",
     "unbox",
+    "vocabulary_rows",
 ]
 
 CLASSES: dict[str, type[nn.Module]] = {cls.__name__: cls for cls in (Classifier, MT5, PaLI, SigLIP, TextTower, ViT)}
@@ -79,6 +80,12 @@ _LENGTHS: dict[str, tuple[str, ...]] = {
     "TextTower": (),
     "ViT": ("image",),
 }
+
+
+def vocabulary_rows(module: nn.Module) -> int | None:
+    """Rows of a model's embedding of text; None where it has none."""
+    tower = getattr(module, "language", module)
+    return getattr(tower, "vocab_size", None)
 
 
 def abstract_params(module: nn.Module, lengths: Mapping[str, int]) -> dict[str, Any]:

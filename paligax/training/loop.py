@@ -29,6 +29,7 @@ from paligax.training.recorder import Recorder, Stopwatch
 from paligax.training.saving import Checkpoints
 from paligax.training.state import Program, State, model_info, prepare
 from paligax.training.trainer import Trainer
+from paligax.vocabulary import check_rows
 
 MODEL_INFO = "model-info.txt"
 
@@ -152,6 +153,8 @@ def _open(
         mesh = trainer.partitioner.mesh()
         partitioning.check_batch_size(mesh, trainer.data.batch_size, trainer.num_microbatches)
         stream = trainer.data.stream(*partitioning.data_shard(mesh, trainer.data.batch_size))
+    if trainer.data.vocabulary is not None and (rows := models.vocabulary_rows(trainer.model)):
+        check_rows(trainer.data.vocabulary, rows, say)
     program = _prepare(trainer, stream)
     _describe(trainer, program, directory, say)
     description = checkpoints.Description(

@@ -189,6 +189,8 @@ def test_a_run_starts_from_other_runs_weights(tmp_path, capsys):
 
 def test_the_vocabularys_file_is_kept_in_the_run_directory(tmp_path):
     class Vocabulary:
+        size, num_sentinels, extra_ids = 64, 0, 0
+
         def files(self):
             return [str(tmp_path / "words.model")]
 

@@ -18,7 +18,7 @@ from paligax.training import Trainer, objectives, optimizers, schedules, state
 from paligax.training.partitioning import Partitioner
 from paligax.vocabulary import ByteVocabulary
 
-RESOLUTION, INPUTS, TARGETS, VOCABULARY, CLASSES = 16, 6, 5, 64, 8
+RESOLUTION, INPUTS, TARGETS, VOCABULARY, CLASSES = 16, 6, 5, 64, 8  # ids drawn; the model has rows for all of bytes
 TASKS = ("caption", "vqa")
 
 
@@ -28,7 +28,7 @@ def vit(**overrides) -> ViT:
 
 def pali(vision=None, **overrides) -> PaLI:
     language = dict(
-        width=16, mlp_dim=32, encoder_depth=1, decoder_depth=1, num_heads=8, head_dim=2, vocab_size=VOCABULARY
+        width=16, mlp_dim=32, encoder_depth=1, decoder_depth=1, num_heads=8, head_dim=2, vocab_size=384
     )
     return PaLI(vision=vision or vit(), language=MT5(**(language | overrides)))
 
