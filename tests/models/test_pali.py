@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from paligax import models
+from paligax import configuration, models
 from paligax.models import MT5, PaLI, ViT
 
 
@@ -73,3 +73,28 @@ def test_description_round_trip(example):
         models.build({"class": "Flamingo"})
     with pytest.raises(ValueError, match="ViT has no argument size"):
         models.build(described | {"vision": described["vision"] | {"size": 3}})
+
+
+@pytest.mark.parametrize(
+    ("name", "vision", "language", "projection"),
+    [
+        ("pali_3b", 1843, 1_229_581_312, 1664 * 1024 + 1024),
+        ("pali_5b", 3805, 1_229_581_312, 1792 * 1024 + 1024),
+        ("pali_15b", 1843, 12_921_057_280, 1664 * 4096 + 4096),
+        ("pali_17b", 3805, 12_921_057_280, 1792 * 4096 + 4096),
+    ],
+)
+def test_the_papers_models_have_their_numbers_of_parameters(name, vision, language, projection):
+    run = ["MIXTURE_OR_TASK_NAME=x", "TASK_FEATURE_LENGTHS={}", "BATCH_SIZE=8", "TRAIN_STEPS=1", "DATA_DIR=x"]
+    gin_files = ["runs/train.gin", f"models/{name}.gin"]
+    config = configuration.parse(gin_files, [*run, "VOCABULARY_PATH=x"], ["Trainer"], model_dir="x")
+    module = config.build("PaLI")
+    shapes = models.abstract_params(module, {"image": 224})
+
+    def count(tree):
+        return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))
+
+    assert round(count(shapes["vision"]) / 1e6) == vision
+    assert count(shapes["language"]) == language
+    assert count(shapes["projection"]) == projection
+    assert (module.vision.dtype, module.language.remat) == ("bfloat16", "full")
