@@ -23,6 +23,13 @@ def test_the_experiment_of_the_launch_page_has_no_mistake():
     assert config.build("Data").batch_size == 4096
 
 
+def test_the_sources_of_the_weights_page_have_no_mistake():
+    run = block("launch.md", "include 'models/")
+    config = configuration.parse([], text=run + block("weights.md", "vision/InitialSource:"), roots=["Trainer"])
+    sources = config.build("Trainer").initial_sources
+    assert [source.mapping for source in sources] == [(("vision", "vision"),), (("", "language"),)]
+
+
 @pytest.mark.slow
 def test_the_task_module_of_the_tasks_page_feeds_a_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

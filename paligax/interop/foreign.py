@@ -26,6 +26,7 @@ KINDS = (
 )
 _SHOWN = 40
 _ENDINGS = (".npz", ".msgpack")
+_OURS = ("paligax.json", "checkpoints", "checkpoint.json")  # an export, a run, a step of it: whatever lies beside
 _PART = re.compile(r"(.+):([\w/]+)")
 
 
@@ -78,7 +79,8 @@ def split_part(path: str | os.PathLike) -> tuple[pathlib.Path, str]:
     whole = pathlib.Path(path).expanduser()
     match = _PART.fullmatch(str(whole))
     if whole.exists() or not match or not match.group(1).endswith(_ENDINGS):
-        return whole, ""
+        # A file that is one of a directory of transformers means the directory.
+        return (whole.parent if hf.is_weight_file(whole) else whole), ""
     return pathlib.Path(match.group(1)), match.group(2).strip("/")
 
 
@@ -87,7 +89,9 @@ def is_foreign(path: str | os.PathLike) -> bool:
     place, _ = split_part(path)
     if place.is_file():
         return place.suffix in _ENDINGS or place.name == t5x.FILE
-    return place.is_dir() and (hf.is_directory(place) or t5x.find(place) is not None or _only_file(place) is not None)
+    if not place.is_dir() or any((place / own).exists() for own in _OURS):
+        return False
+    return hf.is_directory(place) or t5x.find(place) is not None or _only_file(place) is not None
 
 
 def open_foreign(path: str | os.PathLike) -> Foreign:

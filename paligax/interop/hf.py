@@ -45,6 +45,12 @@ def is_directory(path: pathlib.Path) -> bool:
     return (path / CONFIG).is_file()
 
 
+def is_weight_file(path: pathlib.Path) -> bool:
+    """Whether this is a file of weights beside the configuration that says what they are."""
+    known = (WEIGHTS, TORCH_WEIGHTS, FLAX_WEIGHTS, WEIGHTS + INDEX_ENDING, TORCH_WEIGHTS + INDEX_ENDING)
+    return path.name in known and path.is_file() and is_directory(path.parent)
+
+
 def open_directory(path: pathlib.Path) -> Opened:
     """Raises FileNotFoundError and ValueError where files are missing, damaged, or of a family that isn't known."""
     config = read_config(path / CONFIG)

@@ -8,7 +8,7 @@ import pytest
 import paligax
 from paligax import models
 from paligax.interop import hf_layouts, native, weight_files
-from paligax.interop.foreign import open_foreign
+from paligax.interop.foreign import is_foreign, open_foreign
 from paligax.interop.layouts import Layout
 
 MT5_CONFIG = dict(
@@ -170,3 +170,73 @@ def test_a_directory_without_weights_says_what_it_has(tmp_path):
     (tmp_path / "config.json").write_text("[]")
     with pytest.raises(ValueError, match="no JSON object"):
         open_foreign(tmp_path)
+
+
+def test_a_file_of_the_directory_means_the_directory(tmp_path, mt5):
+    params, tensors = mt5
+    directory = save(tmp_path / "mt5", MT5_CONFIG, tensors)
+    equal(paligax.load(directory / "model.safetensors").params, params)
+
+
+def test_flax_classes_of_transformers_lie_in_msgpack_under_names_of_their_own(tmp_path, mt5):
+    """FlaxMT5ForConditionalGeneration's tree: kernels are transposed, embeddings called so."""
+    from flax import serialization
+
+    params, tensors = mt5
+    tree = {}
+    for name, array in tensors.items():
+        *parents, last = name.split(".")
+        embedding = parents[-1] in ("shared", "relative_attention_bias")
+        if last == "weight" and array.ndim == 2:
+            last, array = ("embedding", array) if embedding else ("kernel", np.ascontiguousarray(array.T))
+        tree["/".join([*parents, last])] = array
+    (tmp_path / "config.json").write_text(json.dumps(MT5_CONFIG))
+    (tmp_path / "flax_model.msgpack").write_bytes(serialization.to_bytes(native.unflatten(tree)))
+    for path in (tmp_path, tmp_path / "flax_model.msgpack"):
+        equal(paligax.load(path).params, params)
+
+
+def test_sources_of_two_makers_fill_a_pali_and_nothing_else(tmp_path, mt5):
+    """big_vision's image tower resampled to a larger grid, transformers' mT5, sharded onto a mesh as they are read."""
+    from paligax.interop import big_vision
+    from paligax.training.initialise import InitialSource, initialise
+
+    language, tensors = mt5
+    small = models.ViT(width=12, depth=2, mlp_dim=20, num_heads=3, patch_size=7)
+    vision = random_params(small, jnp.zeros((1, 14, 14, 3)))
+    np.savez(
+        tmp_path / "vit.npz", **{f"params/img/{n}": a for n, a in lay_out(vision, big_vision.vit_rules(False)).items()}
+    )
+    pali = models.PaLI(vision=small, language=paligax.load(save(tmp_path / "mt5", MT5_CONFIG, tensors)).module)
+    mesh = jax.make_mesh((4,), ("fsdp",), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:4])
+    rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("fsdp"))
+    whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+
+    def placed(leaf):
+        return jax.device_put(np.full(leaf.shape, 7, np.float32), rows if leaf.shape[0] % 4 == 0 else whole)
+
+    fresh = jax.tree.map(placed, models.abstract_params(pali, {"image": 21}))
+    sources = [
+        InitialSource(f"{tmp_path / 'vit.npz'}:img", (("", "vision"),)),
+        InitialSource(str(tmp_path / "mt5"), (("", "language"),)),
+    ]
+    told = []
+    params = initialise(sources, fresh, told.append)
+    equal(params["language"], language)
+    assert jax.tree.map(lambda x: x.sharding, params) == jax.tree.map(lambda x: x.sharding, fresh)
+    np.testing.assert_array_equal(
+        params["vision"]["pos_embedding"], models.resample_positions(vision["pos_embedding"], 9)
+    )
+    equal({**params["vision"], "pos_embedding": 0}, {**vision, "pos_embedding": 0})
+    assert (np.asarray(params["projection"]["kernel"]) == 7).all()
+    lines = "\n".join(told)
+    assert "resampled 1×4×12 → 1×9×12 (align_corners)" in lines and lines.count("left at its initialisation") == 2
+
+
+@pytest.mark.parametrize("own", ["paligax.json", "checkpoint.json", "checkpoints/x"])
+def test_a_directory_of_ours_stays_ours_whatever_lies_beside(tmp_path, own):
+    np.savez(tmp_path / "notes.npz", x=np.zeros(3))
+    assert is_foreign(tmp_path)
+    (tmp_path / own).parent.mkdir(exist_ok=True)
+    (tmp_path / own).write_text("{}")
+    assert not is_foreign(tmp_path)
