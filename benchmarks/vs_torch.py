@@ -14,6 +14,7 @@ Both losses are compared first. A training step is loss, gradients and AdamW's u
 """
 
 import argparse
+import dataclasses
 import gc
 import json
 import os
@@ -94,7 +95,7 @@ def our_program(model, arguments: argparse.Namespace):
     )
     started = program.initial_state()
     placed = jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), params, started.params)
-    return module, program, started.replace(params=placed)
+    return module, program, dataclasses.replace(started, params=placed)
 
 
 def seconds(run: Callable[[], float]) -> float:
