@@ -139,7 +139,7 @@ def load(path: str | os.PathLike) -> Loaded:
     path = pathlib.Path(path).expanduser()
     if not path.exists():
         raise FileNotFoundError(
-            f"Nothing at {str(path)!r}. paligax.load opens what `paligax export` wrote, a run, or {KINDS}."
+            f"No directory or file {str(path)!r}. paligax.load opens what `paligax export` wrote, a run, or {KINDS}."
         )
     if not path.is_dir():
         raise ValueError(
