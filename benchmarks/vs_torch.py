@@ -77,7 +77,7 @@ def our_program(model, arguments: argparse.Namespace):
         for name in ("vision", "language"):
             getattr(model, name).save_pretrained(f"{directory}/{name}")
         vision, language = (paligax.load(f"{directory}/{name}").params for name in ("vision", "language"))
-    weight, bias = (np.array(p.detach()) for p in (model.projection.weight, model.projection.bias))
+    weight, bias = (p.detach().numpy().copy() for p in (model.projection.weight, model.projection.bias))
     params = {"vision": vision, "language": language, "projection": {"kernel": weight.T, "bias": bias}}
     program = state.prepare(
         module,
@@ -130,7 +130,7 @@ def measure(arguments: argparse.Namespace) -> dict:
         loss = theirs(pixels, **there)
         loss.backward()
         adamw.step()
-        return float(loss)
+        return float(loss.detach())
 
     batch = TextBatch(
         image=image,
@@ -176,6 +176,9 @@ def measure(arguments: argparse.Namespace) -> dict:
     for _ in range(arguments.rounds):
         for name, run in runs.items():
             times[name].append(seconds(run))
+        # Compiling torch's model takes minutes: what is known so far, should it be stopped.
+        ratios = [statistics.median(times[f"torch_{n}"]) / statistics.median(times[n]) for n in ("forward", "step")]
+        print("so far: torch ÷ paligax forward {:.2f}, step {:.2f}".format(*ratios), flush=True)
     median = {f"{name}_seconds": statistics.median(found) for name, found in times.items()}
     return {
         **median,
