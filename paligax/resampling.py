@@ -6,7 +6,7 @@ machine gives the same pixels.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numba
 import numpy as np
@@ -16,13 +16,14 @@ _GROUP = 8  # rows turned at a time: as many as the compiler interleaves in regi
 
 
 @functools.lru_cache(maxsize=4096)
-def triangle(size_in: int, size_out: int) -> tuple[np.ndarray, np.ndarray]:
+def triangle(size_in: int, size_out: int, extent: float | None = None) -> tuple[np.ndarray, np.ndarray]:
     """The triangle filter: (first, int64[size_out]; weights, float32[size_out, taps]).
 
     Result ``i`` is Σₖ weights[i, k] · input[first[i] + k]. The support is widened by the reduction factor, pixel
-    centres lie at half integers, and the weights, which end at the edges, sum to 1: PIL's BILINEAR.
+    centres lie at half integers, and the weights, which end at the edges, sum to 1: PIL's BILINEAR. ``extent`` is how
+    much of the input is picture: all of it, or up to one less where a decoder filled up its last pixel.
     """
-    scale = size_in / size_out
+    scale = (extent or size_in) / size_out
     support = max(scale, 1.0)
     centre = (np.arange(size_out) + 0.5) * scale
     start = np.maximum((centre - support + 0.5).astype(np.int64), 0)
@@ -36,12 +37,13 @@ def triangle(size_in: int, size_out: int) -> tuple[np.ndarray, np.ndarray]:
     return first, weights.astype(np.float32)
 
 
-def resample(image: np.ndarray, resolution: int) -> np.ndarray:
+def resample(image: np.ndarray, resolution: int, extent: Sequence[float | None] = (None, None)) -> np.ndarray:
     """uint8[H, W, 3] → uint8[resolution, resolution, 3]; see paligax.image.resize."""
     height, width, channels = image.shape
+    down, across = triangle(height, resolution, extent[0]), triangle(width, resolution, extent[1])
     rows = np.ascontiguousarray(image).reshape(height, width * channels)
     result = np.empty((resolution, channels * resolution), np.uint8)
-    _compiled()(rows, *triangle(height, resolution), *triangle(width, resolution), result)
+    _compiled()(rows, *down, *across, result)
     return result.reshape(resolution, resolution, channels)
 
 

@@ -4,6 +4,7 @@ A record is a ``tf.train.Example`` with the keys that tfds gives this feature di
 ``encode`` write the same thing to the parser:
 
     id, source: text        image: JPEG or PNG bytes as they came, empty for text-only records
+    image_crc: CRC-32 of these bytes when the record was made, -1 where nobody took it
     alt_text: [(lang, text)]                    ocr: [(lang, text, bbox)]
     objects: [(label, bbox, confidence, verified_absent)]    bbox is NaN x 4 where there is no box
     qa: [(lang, question, answer)]              labels: [text], further classification labels
@@ -12,8 +13,11 @@ A record is a ``tf.train.Example`` with the keys that tfds gives this feature di
 Boxes are ymin, xmin, ymax, xmax in [0, 1].
 """
 
+import functools
 import math
-from collections.abc import Callable, Mapping
+import re
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +29,7 @@ from paligax.data.runtime import seqio, tf
 SCALARS: dict[str, tf.DType] = {
     "id": tf.string,
     "image": tf.string,
+    "image_crc": tf.int64,
     "text": tf.string,
     "text_lang": tf.string,
     "score": tf.float32,
@@ -49,7 +54,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     group: tuple(key.split("/")[1] for key in SEQUENCES if key.startswith(group + "/"))
     for group in ("alt_text", "ocr", "objects", "qa")
 }
-_DEFAULTS = {tf.string: "", tf.float32: math.nan, tf.bool: False}
+_DEFAULTS = {tf.string: "", tf.float32: math.nan, tf.bool: False, tf.int64: -1}
 _NO_BOX = [math.nan] * 4
 
 Record = Mapping[str, Any]
@@ -73,6 +78,60 @@ ITEMS: dict[str, Callable[[Record], int]] = {
     "labels": lambda r: int(bool(r["image"]) and len(r["labels"]) + len(r["objects/label"]) > 0),
     "text": lambda r: int(bool(r["text"])),
 }
+
+# Kinds whose entries have a language: name → the language of each entry that ITEMS counts, in that order. "qa:de" is a
+# kind of its own: its n-th entry is the record's n-th German question. Codes are compared as they stand in the record.
+LANGUAGES_OF_ITEMS: dict[str, Callable[[Record], list[str]]] = {
+    "alt_text": lambda r: list(r["alt_text/lang"]) if r["image"] else [],
+    "ocr_lang": lambda r: _distinct(r["ocr/lang"]) if r["image"] else [],
+    "qa": lambda r: list(r["qa/lang"]) if r["image"] else [],
+    "text": lambda r: [r["text_lang"]] if r["text"] else [],
+}
+ALWAYS_COUNTED = "en"
+
+
+def _of_language(kind: str, language: str) -> Callable[[Record], int]:
+    return lambda r: LANGUAGES_OF_ITEMS[kind](r).count(language)
+
+
+@functools.cache
+def items(languages: tuple[str, ...] = ()) -> dict[str, Callable[[Record], int]]:
+    """ITEMS, and the kinds of these languages beside English's: "alt_text:de", "ocr_lang:de", "qa:de", "text:de".
+
+    Raises ValueError for what is no language code: kinds are names of files.
+    """
+    for language in languages:
+        if not re.fullmatch(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*", language):
+            raise ValueError(
+                f"{language!r} is no language code; expected one as 'de', 'fil' or 'zh', as records have it."
+            )
+    more = {items_in(kind, (language,)): _of_language(kind, language) for language in languages for kind in _KINDS}
+    return ITEMS | more
+
+
+def items_in(kind: str, languages: Sequence[str]) -> str:
+    """The kind whose entries are those of ``kind`` in any of these languages: "qa:de", "qa:de+fr".
+
+    What a kind of several languages counts is the sum of what their own count. A task over it needs
+    ``keep_languages(languages)`` behind ``unpack``. Raises ValueError for a kind whose entries have no language.
+    """
+    if kind not in _KINDS:
+        raise ValueError(f"Index entries {kind!r} have no language; those of {', '.join(_KINDS)} have one.")
+    return f"{kind}:{'+'.join(dict.fromkeys(languages))}"
+
+
+_KINDS = tuple(LANGUAGES_OF_ITEMS)
+ITEMS |= {items_in(kind, (ALWAYS_COUNTED,)): _of_language(kind, ALWAYS_COUNTED) for kind in _KINDS}
+
+
+def count_items(record: Record, languages: tuple[str, ...] = ()) -> list[int]:
+    """How many index entries of each kind of ``items(languages)`` a record has, at most 65,535."""
+    return [min(number(record), 65_535) for number in items(languages).values()]
+
+
+def empty(dtype: tf.DType) -> Any:
+    """What a missing value of this type is read as: "", NaN or False."""
+    return _DEFAULTS[dtype]
 
 
 # ------------------------------------------------------------------------------------------------ in a task's graph
@@ -109,6 +168,28 @@ def unpack(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     other = [sizes[f"{group}/{name}"] for group, names in GROUPS.items() for name in names[1:]]
     skip = tf.where(tf.reduce_all(tf.stack(first) == tf.stack(other)), "", "uneven groups")
     return {**fields, "item": example["item"], "seed": example["seed"], "skip": skip}
+
+
+def keep_languages(languages: Sequence[str]) -> Callable:
+    """The preprocessor behind ``unpack`` of a task over ``items_in(kind, languages)``: leaves what is in these.
+
+    Alt-texts, OCR strings and questions in other languages go, so that the index entry's item counts what is left; a
+    text segment in another language skips the example ("other language").
+    """
+
+    def is_wanted(langs: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_any(langs[..., None] == tf.constant(list(languages)), axis=-1)
+
+    @seqio.map_over_dataset
+    def keep_languages(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        kept = dict(example)
+        for group in ("alt_text", "ocr", "qa"):
+            of_group = is_wanted(example[f"{group}/lang"])
+            for name in GROUPS[group]:
+                kept[f"{group}/{name}"] = tf.boolean_mask(example[f"{group}/{name}"], of_group)
+        return skip_if(kept, (kept["text"] != "") & ~is_wanted(kept["text_lang"]), "other language")
+
+    return keep_languages
 
 
 def skip_if(example: dict[str, tf.Tensor], condition: tf.Tensor, reason: str) -> dict[str, tf.Tensor]:
@@ -161,13 +242,15 @@ def encode(record: Record) -> bytes:
     Fields left out are empty. Raises ValueError with the nearest known name for a field that the schema lacks.
     """
     flat = flatten(record)
+    if flat["image"] and flat["image_crc"] < 0:
+        flat["image_crc"] = zlib.crc32(flat["image"])
     features = {}
     for key in (*SCALARS, *SEQUENCES):
         dtype = SCALARS[key] if key in SCALARS else SEQUENCES[key][0]
         value = [flat[key]] if key in SCALARS else flat[key]
         if dtype is tf.string:
             feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[_to_bytes(v) for v in value]))
-        elif dtype is tf.bool:
+        elif dtype in (tf.bool, tf.int64):
             feature = tf.train.Feature(int64_list=tf.train.Int64List(value=[int(v) for v in value]))
         else:
             array = np.asarray(value, np.float32).reshape(-1)
@@ -195,13 +278,16 @@ def decode(serialized: bytes) -> dict[str, Any]:
 def check(record: Record) -> str:
     """Why a record (nested or flat) cannot be used, or "".
 
-    "broken image", "not a JPEG or PNG", "image too large", "uneven groups", "bad box", "empty record".
+    "broken image", "not a JPEG or PNG", "checksum differs", "image too large", "uneven groups", "bad box", "empty
+    record".
     """
     flat = flatten(record)
     if flat["image"]:
         problem = image_lib.problem(flat["image"])
         if problem:
             return problem
+        if 0 <= flat["image_crc"] != zlib.crc32(flat["image"]):
+            return "checksum differs"
     for group, names in GROUPS.items():
         lengths = {name: len(flat[f"{group}/{name}"]) for name in names}
         if len(set(lengths.values())) > 1:
@@ -263,11 +349,11 @@ def features() -> Any:
     )
 
 
-def write_manifest(directory: str) -> str:
+def write_manifest(directory: str, languages: Sequence[str] = ()) -> str:
     """Counts every shard in a directory and writes its manifest; see paligax.data.shards.write_manifest."""
     from paligax.data import shards
 
-    return shards.write_manifest(directory)
+    return shards.write_manifest(directory, languages)
 
 
 def _known(key: str, names: Mapping[str, Any]) -> None:
@@ -283,7 +369,7 @@ def _known(key: str, names: Mapping[str, Any]) -> None:
 def _values(stored: Any, key: str, dtype: tf.DType) -> list[Any]:
     if key not in stored:
         return []
-    kind = {tf.string: "bytes_list", tf.bool: "int64_list", tf.float32: "float_list"}[dtype]
+    kind = {tf.string: "bytes_list", tf.float32: "float_list"}.get(dtype, "int64_list")
     return list(getattr(stored[key], kind).value)
 
 

@@ -1,19 +1,16 @@
 """ArrayRecord shards on disk: writing them, counting them in a manifest, and reading records by number.
 
-A data directory holds shards named as tfds names them (``NAME-SPLIT.array_record-00000-of-00008``) and beside them
-
-    manifest.json               {"schema": 1, "splits": {SPLIT: {"shards": [{"path", "records", "bytes", "items"}],
-                                                                  "items": {KIND: total}}}}
-    manifest/SPLIT.KIND.npy     uint16[records]: how many index entries of that kind each record has
-
-so that nothing is opened to know how many positions an epoch has, and only the shards that are read are ever opened.
+A data directory holds shards named as tfds names them (``NAME-SPLIT.array_record-00000-of-00008``) and beside them the
+manifest (`paligax.data.manifest`). Only the shards that are read are ever opened.
 """
 
 import collections
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import json
+import logging
 import os
 import re
 import threading
@@ -22,13 +19,16 @@ from typing import Any
 
 import numpy as np
 
-from paligax.data import records
+from paligax.data import manifest, records
 from paligax.data.runtime import tf
 
-SCHEMA_VERSION = 1
 _SHARD = re.compile(r"^(?P<name>.+)-(?P<split>[^-.]+)\.array_?record-(?P<index>\d{5,})-of-(?P<count>\d{5,})$")
-_WRITER_OPTIONS = "group_size:1"  # one record a group: random access reads nothing beside what it asks for
+WRITER_OPTIONS = "group_size:1"  # one record a group: random access reads nothing beside what it asks for
 _READER_OPTIONS = "readahead_buffer_size:0"
+# Stands for a record that is damaged on disk. It is no tf.train.Example: the stream counts it as a broken record.
+UNREADABLE = b"\xff unreadable"
+
+log = logging.getLogger(__name__)
 
 
 def write_shards(directory: str, split: str, serialized: Iterable[bytes], num_shards: int = 1, name: str = "records"):
@@ -37,26 +37,26 @@ def write_shards(directory: str, split: str, serialized: Iterable[bytes], num_sh
 
     tf.io.gfile.makedirs(directory)
     files = [f"{name}-{split}.array_record-{i:05}-of-{num_shards:05}" for i in range(num_shards)]
-    writers = [array_record_module.ArrayRecordWriter(os.path.join(directory, f), _WRITER_OPTIONS) for f in files]
+    writers = [array_record_module.ArrayRecordWriter(os.path.join(directory, f), WRITER_OPTIONS) for f in files]
     for i, record in enumerate(serialized):
         writers[i % num_shards].write(record)
     for writer in writers:
         writer.close()
 
 
-def write_manifest(directory: str) -> str:
+def write_manifest(directory: str, languages: Sequence[str] = ()) -> str:
     """Counts records and index entries of every shard in the directory; returns the manifest's path.
 
-    Works on any directory of ArrayRecord shards with this schema, tfds builders' included. Raises FileNotFoundError
-    where there are none, or where a split's shards are not complete.
+    Works on any directory of ArrayRecord shards with this schema, tfds builders' included. ``languages``: those whose
+    own index entries are counted ("qa:de") beside English. Raises FileNotFoundError where there are no shards, or where
+    a split's shards are not complete.
     """
     found = [match for file in _listing(directory) if (match := _SHARD.match(file))]
     if not found:
         raise FileNotFoundError(
             f"No ArrayRecord shards in {directory!r}: expected files named NAME-SPLIT.array_record-00000-of-00008."
         )
-    manifest: dict[str, Any] = {"schema": SCHEMA_VERSION, "splits": {}}
-    tf.io.gfile.makedirs(os.path.join(directory, "manifest"))
+    splits = {}
     for split in dict.fromkeys(match["split"] for match in found):
         files = {int(match["index"]): match for match in found if match["split"] == split}
         first = files[min(files)]
@@ -66,34 +66,37 @@ def write_manifest(directory: str) -> str:
                     f"Split {split!r} is not complete: shard {index} of {int(first['count'])} is missing beside "
                     f"{first.string!r} in {directory!r}."
                 )
-        manifest["splits"][split] = _count_split(directory, split, [files[i].string for i in sorted(files)])
-    path = os.path.join(directory, "manifest.json")
-    with tf.io.gfile.GFile(path, "w") as f:
-        f.write(json.dumps(manifest, indent=1))
-    return path
+        paths = [os.path.join(directory, files[i].string) for i in sorted(files)]
+        splits[split] = _count_split(directory, split, paths, tuple(languages))
+    return manifest.write(directory, splits)
 
 
-def _count_split(directory: str, split: str, files: Sequence[str]) -> dict[str, Any]:
-    shards, counts = [], {kind: [] for kind in records.ITEMS}
-    for file in files:
-        reader = _open(os.path.join(directory, file))
-        here = {kind: [] for kind in records.ITEMS}
+def _count_split(directory: str, split: str, paths: Sequence[str], languages: tuple[str, ...]) -> dict[str, Any]:
+    kinds = list(records.items(languages))
+    counts = manifest.CountsWriter(directory, split, kinds, sum(_num_records(path) for path in paths))
+    shards = []
+    for path in paths:
+        reader = _open(path)
         num = reader.num_records()
+        here = np.zeros((len(kinds), num), np.uint16)
         for start in range(0, num, 256):
-            for serialized in reader.read(start, min(start + 256, num)):
-                record = records.decode(serialized)
-                for kind, count in records.ITEMS.items():
-                    here[kind].append(count(record))
+            for i, serialized in enumerate(reader.read(start, min(start + 256, num)), start):
+                here[:, i] = records.count_items(records.decode(serialized), languages)
         reader.close()
-        size = tf.io.gfile.stat(os.path.join(directory, file)).length
-        totals = {kind: int(sum(here[kind])) for kind in here}
-        shards.append({"path": file, "records": num, "bytes": size, "items": totals})
-        for kind in counts:
-            counts[kind] += here[kind]
-    for kind in counts:
-        with tf.io.gfile.GFile(os.path.join(directory, "manifest", f"{split}.{kind}.npy"), "wb") as f:
-            np.save(f, np.asarray(counts[kind], np.uint16))
-    return {"shards": shards, "items": {kind: int(sum(counts[kind])) for kind in counts}}
+        counts.append(here)
+        totals = dict(zip(kinds, here.sum(axis=1, dtype=np.int64).tolist(), strict=True))
+        size = tf.io.gfile.stat(path).length
+        shards.append({"path": os.path.basename(path), "records": num, "bytes": size, "items": totals})
+    items = {kind: sum(shard["items"][kind] for shard in shards) for kind in kinds}
+    return {"shards": shards, "items": items, "uniform": counts.close()}
+
+
+def _num_records(path: str) -> int:
+    reader = _open(path)
+    try:
+        return reader.num_records()
+    finally:
+        reader.close()
 
 
 def _listing(directory: str) -> list[str]:
@@ -137,70 +140,84 @@ class Split:
 
 def read_manifest(directory: str) -> dict[str, Split]:
     """Split name → Split. Raises FileNotFoundError or ValueError saying how a manifest is made."""
-    path = os.path.join(directory, "manifest.json")
-    if not tf.io.gfile.exists(path):
-        below = tf.io.gfile.glob(os.path.join(directory, "*", "manifest.json"))
-        below += tf.io.gfile.glob(os.path.join(directory, "*", "*", "manifest.json"))
-        hint = f" Did you mean {os.path.dirname(sorted(below)[0])!r}?" if below else ""
-        raise FileNotFoundError(
-            f"No manifest.json in the data directory {directory!r}.{hint} Build the data set (`paligax data build`), "
-            "or call paligax.data.records.write_manifest(directory) on a directory of ArrayRecord shards."
-        )
-    with tf.io.gfile.GFile(path) as f:
-        manifest = json.load(f)
-    if manifest.get("schema") != SCHEMA_VERSION:
-        raise ValueError(f"{path} has schema {manifest.get('schema')}; expected {SCHEMA_VERSION}. Write it anew.")
-    return {name: Split(directory, name, description) for name, description in manifest["splits"].items()}
+    return {name: Split(directory, name, description) for name, description in manifest.read(directory).items()}
 
 
 class Entries:
-    """Index entries of one kind in one split: entry → (record, item)."""
+    """Index entries of one kind in one split: entry → (record, item).
+
+    A kind of several languages ("qa:de+fr") has the entries of each of them together, as many as their kinds count.
+    """
 
     def __init__(self, split: Split, kind: str):
-        if kind not in split.description["items"]:
-            import difflib
-
-            known = list(split.description["items"])
-            near = difflib.get_close_matches(kind, known, 1)
-            raise ValueError(
-                f"The manifest of {split.directory!r} counts no items {kind!r}"
-                f"{f'; did you mean {near[0]!r}?' if near else '.'} Counted: {', '.join(known)}."
-            )
-        self._split, self._kind = split, kind
-        self._ends = np.cumsum([shard["items"][kind] for shard in split.description["shards"]], dtype=np.int64)
+        base, colon, languages = kind.partition(":")
+        self._kinds = [f"{base}:{language}" for language in languages.split("+")] if colon else [kind]
+        for counted in self._kinds:
+            _require_counted(split, counted)
+        self._split = split
+        self._items = [sum(shard["items"][k] for k in self._kinds) for shard in split.description["shards"]]
+        self._ends = np.cumsum(self._items, dtype=np.int64)
         self._of_shard = functools.lru_cache(maxsize=256)(self._cumulative)
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
 
     @functools.cached_property
-    def _counts(self) -> np.ndarray:
-        path = os.path.join(self._split.directory, "manifest", f"{self._split.name}.{self._kind}.npy")
-        if os.path.exists(path):
-            return np.load(path, mmap_mode="r")
-        with tf.io.gfile.GFile(path, "rb") as f:
-            return np.load(f)
+    def _uniform(self) -> int:
+        """How many entries every record has, 0 where they differ."""
+        uniform = self._split.description.get("uniform", {})
+        return sum(uniform[kind] for kind in self._kinds) if all(kind in uniform for kind in self._kinds) else 0
 
     def _cumulative(self, shard: int) -> np.ndarray:
-        end = self._split.ends[shard]
-        start = end - self._split.description["shards"][shard]["records"]
-        return np.cumsum(self._counts[start:end], dtype=np.int64)
+        split, uniform = self._split, self._split.description.get("uniform", {})
+        end, number = split.ends[shard], split.description["shards"][shard]["records"]
+        counts = np.zeros(number, np.int64)
+        for kind in self._kinds:
+            stored = self._counts.get(kind)
+            counts += uniform[kind] if stored is None else stored[end - number : end]
+        return np.cumsum(counts)
+
+    @functools.cached_property
+    def _counts(self) -> dict[str, np.ndarray]:
+        uniform = self._split.description.get("uniform", {})
+        stored = [kind for kind in self._kinds if kind not in uniform]
+        return {kind: manifest.read_counts(self._split.directory, self._split.name, kind) for kind in stored}
 
     def locate(self, entries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """entries int64[n] → (record int64[n] in the split, item int64[n] in the record)."""
-        if self._kind == "record":
-            return entries, np.zeros_like(entries)
+        if self._uniform:
+            return entries // self._uniform, entries % self._uniform
         found, items = np.empty_like(entries), np.empty_like(entries)
         shards = np.searchsorted(self._ends, entries, side="right")
         for shard in np.unique(shards):
             rows = shards == shard
             total = self._split.description["shards"][shard]
-            within = entries[rows] - (self._ends[shard] - total["items"][self._kind])
+            within = entries[rows] - (self._ends[shard] - self._items[shard])
             cumulative = self._of_shard(int(shard))
             record = np.searchsorted(cumulative, within, side="right")
             items[rows] = within - np.where(record > 0, cumulative[record - 1], 0)
             found[rows] = record + self._split.ends[shard] - total["records"]
         return found, items
+
+
+def _require_counted(split: Split, kind: str) -> None:
+    known = list(split.description["items"])
+    if kind in known:
+        return
+    base, _, language = kind.partition(":")
+    if language and base in known:
+        raise ValueError(
+            f"The manifest of {split.directory!r} doesn't count {kind!r}: it counts {base!r} in "
+            f"{', '.join(k.partition(':')[2] for k in known if k.startswith(base + ':')) or 'no language'}. Count it: "
+            f"paligax.data.records.write_manifest({split.directory!r}, languages=[{language!r}])."
+        )
+    import difflib
+
+    near = difflib.get_close_matches(kind, known, 1)
+    raise ValueError(
+        f"The manifest of {split.directory!r} counts no items {kind!r}"
+        f"{f'; did you mean {near[0]!r}?' if near else '.'} Counted: {', '.join(known)}."
+    )
 
 
 class Readers:
@@ -221,18 +238,35 @@ class Readers:
                 start = split.ends[shard] - split.description["shards"][shard]["records"]
                 path = split.paths[shard]
                 within = [int(n) for n in numbers[rows] - start]
-                try:
-                    values = self._reader(path).read(within)
-                except (ValueError, RuntimeError, IndexError) as error:
-                    raise OSError(f"Cannot read records {within[:3]}… of shard {path!r}: {error}") from error
+                values = self._read_some(path, within, split.description["shards"][shard]["records"])
                 for row, value in zip(rows, values, strict=True):
                     result[row] = value
         return result
 
+    def _read_some(self, path: str, within: list[int], expected: int) -> list[bytes]:
+        reader = self._reader(path)
+        try:
+            return reader.read(within)
+        except (ValueError, RuntimeError, IndexError) as error:
+            try:
+                whole = reader.num_records() == expected
+            except (ValueError, RuntimeError):
+                whole = False
+            if not whole:
+                raise OSError(f"Cannot read records {within[:3]}… of shard {path!r}: {error}") from error
+        values = []
+        for number in within:  # ArrayRecord's checksums tell which of them has changed
+            try:
+                values += reader.read([number])
+            except (ValueError, RuntimeError, IndexError) as error:
+                log.warning("Record %d of shard %r cannot be read: %s", number, path, error)
+                values.append(UNREADABLE)
+        return values
+
     def _reader(self, path: str) -> Any:
         if path not in self._open:
             while len(self._open) >= self._capacity:
-                self._open.popitem(last=False)[1].close()
+                _close(self._open.popitem(last=False)[1])
             self._open[path] = _open(path)
         self._open.move_to_end(path)
         return self._open[path]
@@ -240,7 +274,7 @@ class Readers:
     def close(self) -> None:
         with self._lock:
             while self._open:
-                self._open.popitem()[1].close()
+                _close(self._open.popitem()[1])
 
 
 def _open(path: str) -> Any:
@@ -252,6 +286,11 @@ def _open(path: str) -> Any:
         return array_record_module.ArrayRecordReader(path, _READER_OPTIONS)
     except (RuntimeError, ValueError) as error:
         raise OSError(f"Shard {path!r} is not a readable ArrayRecord file: {error}") from error
+
+
+def _close(reader: Any) -> None:
+    with contextlib.suppress(RuntimeError):  # of a damaged shard: what could not be read has been told
+        reader.close()
 
 
 def _missing(path: str) -> FileNotFoundError:

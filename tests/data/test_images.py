@@ -1,8 +1,9 @@
 import io
+import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from paligax import image as image_lib
 from paligax.data import images
@@ -46,6 +47,34 @@ def test_the_whole_way_agrees_with_serving(pixels):
     data = encoded(pixels, "JPEG")
     in_graph = images.decode_and_resize(tf.constant(data), 224).numpy().astype(int)
     assert np.abs(in_graph - image_lib.decode_and_resize(data, 224)).max() <= 1
+
+
+@pytest.mark.parametrize("resolution, by", [(300, 1), (75, 2), (37, 4), (25, 8), (101, 1), (100, 2)])
+def test_large_jpegs_are_reduced_alike_while_they_are_decoded(resolution, by):
+    ground = np.random.default_rng(0).integers(0, 255, (6, 8, 3), dtype=np.uint8)
+    picture = Image.fromarray(ground).resize((400, 300), Image.BICUBIC)
+    for line in range(10):
+        ImageDraw.Draw(picture).text((20 * line, 30 * line), "some words to read", fill="white")
+    pixels = np.asarray(picture)
+    data = encoded(pixels, "JPEG")
+    assert image_lib.decode(data, resolution).shape == (-(-300 // by), -(-400 // by), 3)
+    fed = images.decode_and_resize(tf.constant(data), resolution).numpy().astype(int)
+    assert np.abs(fed - image_lib.decode_and_resize(data, resolution)).max() <= 1
+    assert np.abs(fed - image_lib.resize(image_lib.decode(data), resolution)).mean() <= 1
+    png = images.decode_and_resize(tf.constant(encoded(pixels, "PNG")), resolution)
+    np.testing.assert_array_equal(png, image_lib.resize(pixels, resolution))
+
+
+def test_changed_bytes_are_told_by_their_checksum(pixels):
+    data = encoded(pixels, "JPEG")
+    changed = data[:-200] + bytes([data[-200] ^ 1]) + data[-199:]
+    crc = tf.constant(zlib.crc32(data), tf.int64)
+    right = images.decode_and_resize(tf.constant(data), 64, crc)
+    np.testing.assert_array_equal(right, images.decode_and_resize(tf.constant(data), 64))
+    images.decode_and_resize(tf.constant(changed), 64)  # decodes
+    images.decode_and_resize(tf.constant(changed), 64, tf.constant(-1, tf.int64))
+    with pytest.raises((ValueError, tf.errors.OpError), match="checksum differs"):
+        images.decode_and_resize(tf.constant(changed), 64, crc)
 
 
 def test_grey_pictures_get_three_channels(pixels):

@@ -1,3 +1,5 @@
+import zlib
+
 import numpy as np
 import pytest
 
@@ -58,11 +60,14 @@ def test_tfds_writes_the_same_to_the_parser():
     serializer = example_serializer.ExampleSerializer(features.get_serialized_info())
     for record in (FULL, {"id": "t", "image": b"", "text": "once"}):
         full = {key: value for key, value in records.flatten(record).items() if "/" not in key}
+        del full["image_crc"]
         for group, names in records.GROUPS.items():
             flat = records.flatten(record)
             full[group] = {name: flat[f"{group}/{name}"] for name in names}
         theirs = records.parse(serializer.serialize_example(features.encode_example(full)))
         ours = records.parse(records.encode(record))
+        assert theirs.pop("image_crc") == -1  # builders don't take it
+        assert ours.pop("image_crc") == (zlib.crc32(record["image"]) if record["image"] else -1)
         for key, value in ours.items():
             np.testing.assert_array_equal(value.numpy(), theirs[key].numpy(), err_msg=key)
 
@@ -96,9 +101,40 @@ def test_items_count_index_entries():
     assert counts == {
         "record": 1, "image": 1, "alt_text": 2, "ocr": 1, "ocr_lang": 1,
         "qa": 1, "objects": 1, "detection": 1, "labels": 1, "text": 0,
+        "alt_text:en": 1, "ocr_lang:en": 1, "qa:en": 1, "text:en": 0,
     }  # fmt: skip
     text_only = records.decode(records.encode({"text": "words"}))
     assert {kind for kind, count in records.ITEMS.items() if count(text_only)} == {"record", "text"}
+
+
+def test_items_of_a_language():
+    flat = records.decode(records.encode(FULL))
+    assert records.items() == records.ITEMS
+    more = records.items(("de", "en", "zh-Hant"))
+    assert set(more) - set(records.ITEMS) == {
+        f"{kind}:{language}" for kind in ("alt_text", "ocr_lang", "qa", "text") for language in ("de", "zh-Hant")
+    }
+    assert [more[kind](flat) for kind in ("alt_text:de", "qa:de", "ocr_lang:de", "text:de")] == [1, 0, 0, 0]
+    twice = {**FULL, "ocr": [{"lang": lang, "text": "x"} for lang in ("fr", "en", "fr", "")]}
+    assert records.items(("fr",))["ocr_lang:fr"](records.decode(records.encode(twice))) == 1
+    text = records.decode(records.encode({"text": "Worte", "text_lang": "de"}))
+    assert [more[kind](text) for kind in ("text", "text:de", "text:en")] == [1, 1, 0]
+    counts = dict(zip(records.items(("de",)), records.count_items(flat, ("de",)), strict=True))
+    assert counts["alt_text"] == 2 and counts["alt_text:en"] == counts["alt_text:de"] == 1
+    assert records.items_in("qa", ("de", "fr", "de")) == "qa:de+fr"
+    with pytest.raises(ValueError, match="'objects' have no language; those of alt_text, ocr_lang, qa, text"):
+        records.items_in("objects", ("de",))
+    with pytest.raises(ValueError, match="'../x' is no language code"):
+        records.items(("../x",))
+
+
+def test_keep_languages_leaves_groups_in_step():
+    langs = {**FULL, "qa": [{"lang": lang, "question": lang + "?", "answer": "a"} for lang in ("de", "en", "fr", "de")]}
+    (kept,) = records.keep_languages(("de", "fr"))(tf.data.Dataset.from_tensors(example(0, langs)))
+    assert kept["qa/question"].numpy().tolist() == [b"de?", b"fr?", b"de?"]
+    assert kept["alt_text/text"].numpy().tolist() == [b"eine Katze"]
+    assert kept["ocr/bbox"].shape == (0, 4) and kept["objects/label"].shape == (2,)
+    assert kept["skip"].numpy() == b"" and records.pick(kept, "qa")["qa/lang"].numpy() == b"de"
 
 
 def example(item, record=FULL):
