@@ -28,7 +28,8 @@ def detection(
     """`detect <class> and <class> and <class>` → `ymin xmin ymax xmax class …`; one example a record with boxes.
 
     Classes that are in the image and classes that are not stand mixed in the prompt; the target holds all boxes of the
-    former, as far as they fit in whole.
+    former, as far as they fit in whole. An example whose prompt doesn't fit is skipped: boxes of classes that it no
+    longer asks for would be wrong.
 
     Args:
       classes: the class list to sample absent classes from, behind those that the record verifies as absent.
@@ -61,7 +62,7 @@ def detection(
         data,
         data_dir,
         "detection",
-        [step, finish(data, sentinel=False)],
+        [step, finish(data, sentinel=False, whole_prompt=True)],
         detection_metrics,
         postprocess_fn=boxes_in,
     )
@@ -104,10 +105,12 @@ def detect(
         corners = tf.clip_by_value(tf.round(boxes * (bins - 1)), 0, bins - 1)
         corners = tf.strings.as_string(tf.cast(corners, tf.int32))
         pieces = tf.strings.reduce_join(tf.concat([corners, labels[:, None]], axis=1), axis=1, separator=" ")
+        sizes = lengths.of(pieces)
         example = {
             **example,
             "prompt": tf.strings.join(["detect ", tf.strings.reduce_join(asked, separator=" and ")]),
-            "target": tf.strings.reduce_join(pieces[: lengths.fitting(pieces)], separator=" "),
+            "target": tf.strings.reduce_join(pieces[: lengths.fitting(sizes)], separator=" "),
+            "whole_length": lengths.whole(sizes),
             "eval/boxes": boxes,
             "eval/labels": labels,
         }

@@ -54,7 +54,7 @@ def object_aware(
         raise ValueError(f"max_objects must be at least 2, one present and one absent; got {max_objects}.")
     step = object_question(Classes(classes), rates / rates.sum(), max_objects, Lengths(data))
     return add_task(
-        name, data, data_dir, "objects", [step, finish(data)], object_metrics, postprocess_fn=form_and_answer
+        name, data, data_dir, "objects", [step, finish(data, whole_prompt=True)], object_metrics, form_and_answer
     )
 
 
@@ -101,7 +101,8 @@ def object_question(classes: Classes, rates: np.ndarray, max_objects: int, lengt
         order = random_order(example, "named", tf.size(named))
         named, is_there = tf.gather(named, order), tf.gather(tf.range(tf.size(named)) < tf.size(chosen), order)
 
-        everything = join(here[: lengths.fitting(tf.strings.join([here, ","]))])
+        sizes = lengths.of(tf.strings.join([here, ","]))
+        everything = join(here[: lengths.fitting(sizes)])
         answers = tf.stack([everything, "", "", join(tf.boolean_mask(named, is_there))])
         answer = tf.where(is_list | is_which, answers[form], tf.where(yes, "Yes", "No"))
         prompt = [tf.constant(_BEFORE)[form], tf.where(is_list, "", join(named)), tf.constant(_BEHIND)[form]]
@@ -109,6 +110,7 @@ def object_question(classes: Classes, rates: np.ndarray, max_objects: int, lengt
             **example,
             "prompt": tf.strings.join(prompt),
             "target": answer,
+            "whole_length": tf.where(is_list, lengths.whole(sizes) - 1, 0),  # no comma behind the last
             "eval/answer": answer,
             "eval/form": tf.constant(FORMS)[form],
         }

@@ -1,24 +1,32 @@
 """OCR: the texts that can be read in the image."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 import seqio
 
 from paligax import metrics
 from paligax.data import Data
-from paligax.data.records import skip_if
+from paligax.data.records import pick_language, skip_if
 from paligax.data.runtime import tf
 from tasks.parts import Example, Lengths, add_task, finish, random_order, references, stripped
 
 
-def ocr(name: str, data: Data, data_dir: str | None = None, unseen_words: Collection[str] = frozenset()) -> seqio.Task:
+def ocr(
+    name: str,
+    data: Data,
+    data_dir: str | None = None,
+    unseen_words: Collection[str] = frozenset(),
+    languages: Sequence[str] = (),
+) -> seqio.Task:
     """`Generate the ocr_text in <lang>: <extra_id_0>` → the strings in `<lang>`; one example each language of a record.
 
     Strings stand in reading order: lines from top to bottom, each from left to right (the paper leaves the order open).
-    Where they don't all fit into the targets, whole strings are dropped at random.
+    Where they don't all fit into the targets, whole strings are dropped at random. Strings without a language belong to
+    no example: where it is unknown, ingest writes "und".
 
     Args:
       unseen_words: words that training never shows; their character error rate is told apart.
+      languages: as for tasks.parts.add_task.
 
     Metrics: character_error_rate, then …_seen and …_unseen where `unseen_words` are given.
     """
@@ -26,33 +34,29 @@ def ocr(name: str, data: Data, data_dir: str | None = None, unseen_words: Collec
     def ocr_metrics(targets, predictions):
         return metrics.character_error_rate([target for (target,) in targets], predictions, unseen_words)
 
-    lengths = Lengths(data)
-    return add_task(
-        name, data, data_dir, "ocr_lang", [ocr_text(lengths), finish(data)], ocr_metrics, postprocess_fn=references
-    )
+    steps = [ocr_text(Lengths(data)), finish(data)]
+    return add_task(name, data, data_dir, "ocr_lang", steps, ocr_metrics, references, languages=languages)
 
 
 def ocr_text(lengths: Lengths) -> Callable:
     @seqio.map_over_dataset
     def step(example: Example) -> Example:
-        langs = tf.unique(tf.boolean_mask(example["ocr/lang"], example["ocr/lang"] != "")).y
-        item = tf.cast(example["item"], tf.int32)
-        missing = item >= tf.size(langs)
-        lang = tf.concat([langs, [""]], axis=0)[tf.minimum(item, tf.size(langs))]
-
+        example, lang = pick_language(example, "ocr")
         texts = stripped(example["ocr/text"])
         chosen = tf.where((example["ocr/lang"] == lang) & (texts != ""))[:, 0]
         order = reading_order(tf.gather(example["ocr/bbox"], chosen))
         texts = tf.gather(tf.gather(texts, chosen), order)
-        kept = lengths.fitting_by(random_order(example, "ocr", tf.size(texts)), texts)
+        sizes = lengths.of(texts)
+        kept = lengths.fitting_by(random_order(example, "ocr", tf.size(texts)), sizes)
         target = tf.strings.reduce_join(tf.boolean_mask(texts, kept), separator=" ")
         example = {
             **example,
             "prompt": tf.strings.join(["Generate the ocr_text in ", lang, ":"]),
             "target": target,
+            "whole_length": lengths.whole(sizes),
             "eval/references": target[None],
         }
-        example = skip_if(example, missing | (tf.size(texts) == 0), "no ocr text")
+        example = skip_if(example, tf.size(texts) == 0, "no ocr text")
         return skip_if(example, target == "", "ocr text too long")
 
     return step

@@ -13,6 +13,7 @@ import seqio
 from paligax.data import Data, features, images, records, text
 from paligax.data.runtime import tf
 from paligax.data.sources import RecordSource
+from tasks.languages import UNKNOWN
 
 Example = dict[str, tf.Tensor]
 
@@ -26,6 +27,7 @@ def add_task(
     metric_fn: Callable,
     postprocess_fn: Callable,
     has_image: bool = True,
+    languages: Sequence[str] = (),
 ) -> seqio.Task:
     """Registers a task under `name`, replacing one of that name.
 
@@ -37,12 +39,17 @@ def add_task(
       metric_fn: (targets, predictions) → {metric: value}, the headline metric first.
       postprocess_fn: (output, example=, is_target=) → what `metric_fn` gets.
       has_image: False for text alone.
+      languages: codes as they stand in the records: only what is in one of these is an example. The manifest must count
+        them, as it does "en" (paligax.data.records.items). () takes every language.
     """
     seqio.TaskRegistry.remove(name)
+    first = [records.unpack]
+    if languages:
+        items, first = records.items_in(items, languages), [*first, records.keep_languages(languages)]
     return seqio.TaskRegistry.add(
         name,
         source=RecordSource(_directory(name, data, data_dir), items=items),
-        preprocessors=[records.unpack, *steps],
+        preprocessors=[*first, *steps],
         output_features=features.output_features(data.feature_lengths, data.vocabulary, image=has_image),
         metric_fns=[metric_fn],
         postprocess_fn=postprocess_fn,
@@ -69,12 +76,17 @@ def add_mixture(name: str, rates: Mapping[str, float]) -> seqio.Mixture:
 # ------------------------------------------------------------------------------------------------ steps' ends
 
 
-def finish(data: Data, sentinel: bool = True) -> Callable:
+def finish(data: Data, sentinel: bool = True, whole_prompt: bool = False) -> Callable:
     """The last preprocessor: image bytes, "prompt" and "target" → "image", "inputs" and "targets".
 
     Args:
       sentinel: whether `<extra_id_0>` closes the prompt. A prompt that is too long loses its last words, never the
         sentinel; with a field "prompt_head", which is kept whole, it is the first words of the rest that go.
+      whole_prompt: skips an example whose prompt is too long instead ("prompt too long"), where a piece of it would ask
+        something else.
+
+    Host-side, "eval/input_length" and "eval/target_length" say how many ids there were before anything was left out,
+    sentinel and EOS included; a step that leaves out pieces of its target says so in "whole_length" (without EOS).
     """
     vocabulary = text.seqio_vocabulary(data.vocabulary)
     space = between_words(data)
@@ -84,18 +96,24 @@ def finish(data: Data, sentinel: bool = True) -> Callable:
     @seqio.map_over_dataset
     def finish_example(example: Example) -> Example:
         ids = vocabulary.encode_tf(example["prompt"])
+        length = tf.size(ids) + len(end)
         if "prompt_head" in example:
             head = vocabulary.encode_tf(example["prompt_head"])
+            length += tf.size(head) + len(space) * tf.minimum(tf.size(ids), 1)
             left = tf.maximum(room - tf.size(head) - len(space), 0)
             ids = ids[tf.maximum(tf.size(ids) - left, 0) :]
             ids = tf.concat([head, tf.constant(space, tf.int32)[: tf.size(ids)], ids], axis=0)
-        target = vocabulary.encode_tf(example["target"])[: data.feature_lengths["targets"] - 1]
+        target = vocabulary.encode_tf(example["target"])
         example = records.skip_if(example, example["image"] == "", "no image")
+        if whole_prompt:
+            example = records.skip_if(example, tf.size(ids) > room, "prompt too long")
         return {
             "image": picture(example, data.feature_lengths["image"]),
             "inputs": tf.concat([ids[:room], end], axis=0),
-            "targets": tf.concat([target, [data.vocabulary.eos_id]], axis=0),
+            "targets": tf.concat([target[: data.feature_lengths["targets"] - 1], [data.vocabulary.eos_id]], axis=0),
             **carried(example),
+            "eval/input_length": length,
+            "eval/target_length": tf.maximum(tf.size(target), example.get("whole_length", 0)) + 1,
         }
 
     return finish_example
@@ -105,7 +123,7 @@ def picture(example: Example, resolution: int) -> tf.Tensor:
     """uint8[resolution, resolution, 3]: the record's image; zeros where the example is skipped anyway."""
     return tf.cond(
         records.usable(example),
-        lambda: images.decode_and_resize(example["image"], resolution),
+        lambda: images.decode_and_resize(example["image"], resolution, example["image_crc"]),
         lambda: tf.zeros((resolution, resolution, 3), tf.uint8),
     )
 
@@ -117,6 +135,16 @@ def carried(example: Example) -> Example:
 
 def stripped(strings: tf.Tensor) -> tf.Tensor:
     return tf.strings.strip(strings)
+
+
+def non_empty(strings: tf.Tensor) -> tf.Tensor:
+    """string[n] → string[≤ n]: those that aren't ""."""
+    return tf.boolean_mask(strings, strings != "")
+
+
+def or_und(lang: tf.Tensor) -> tf.Tensor:
+    """A record's language as prompts name it: "und" where the record says none, else as it stands, known or not."""
+    return tf.where(lang == "", UNKNOWN, lang)
 
 
 # ------------------------------------------------------------------------------------------------ lengths
@@ -136,23 +164,27 @@ class Lengths:
         self._space = len(between_words(data))
         self._vocabulary = text.seqio_vocabulary(data.vocabulary)
 
-    def _sizes(self, strings: tf.Tensor) -> tf.Tensor:
-        """int32[n]: number of ids of each string and the space behind it."""
+    def of(self, strings: tf.Tensor) -> tf.Tensor:
+        """string[n] → int32[n]: number of ids of each string and the space behind it, which the others ask for."""
         if self._space:  # ids are bytes
             return tf.strings.length(strings) + self._space
         return tf.cast(self._vocabulary.encode_tf(strings).row_lengths(), tf.int32)
 
-    def fitting(self, strings: tf.Tensor) -> tf.Tensor:
-        """string[n] → int32 scalar: how many of the first strings fit together."""
-        fits = tf.cumsum(self._sizes(strings)) <= self._room + self._space
+    def whole(self, sizes: tf.Tensor) -> tf.Tensor:
+        """int32[n] → int32 scalar: number of ids of all strings joined, whether they fit or not; without EOS."""
+        return tf.maximum(tf.reduce_sum(sizes) - self._space, 0)
+
+    def fitting(self, sizes: tf.Tensor) -> tf.Tensor:
+        """int32[n] → int32 scalar: how many of the first strings fit together."""
+        fits = tf.cumsum(sizes) <= self._room + self._space
         return tf.reduce_sum(tf.cast(fits, tf.int32))
 
-    def fitting_by(self, order: tf.Tensor, strings: tf.Tensor) -> tf.Tensor:
-        """string[n] → bool[n]: those that fit together, taken in `order` (int32[n]) until the first that does not.
+    def fitting_by(self, order: tf.Tensor, sizes: tf.Tensor) -> tf.Tensor:
+        """int32[n] → bool[n]: those that fit together, taken in `order` (int32[n]) until the first that does not.
 
         Strings that don't fit even alone are passed over.
         """
-        sizes = tf.gather(self._sizes(strings), order)
+        sizes = tf.gather(sizes, order)
         alone = sizes <= self._room + self._space
         fits = alone & (tf.cumsum(tf.where(alone, sizes, 0)) <= self._room + self._space)
         return tf.scatter_nd(order[:, None], fits, tf.shape(fits))

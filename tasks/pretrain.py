@@ -1,6 +1,15 @@
-"""The pretraining mixtures of PaLI: `pali_pretrain`, `pali_high_res`, and the classification task of the ViT.
+"""The pretraining mixtures of PaLI: `pali_pretrain`, `pali_high_res`, the ablations, and the ViT's classification.
 
-Every run names this module in Data.task_modules (the default); Data.options may hold any field of `Options`.
+    pali_pretrain                           the eight tasks, in the paper's proportions
+    pali_high_res                           captioning, OCR and VQA
+    pali_pretrain_without_split_cap         ablations: the other tasks keep their proportions to each other
+    pali_pretrain_without_object_aware      neither object-aware VQA nor detection: both ask for objects by their names,
+                                            and the paper speaks of object-aware tasks in the plural
+    pali_pretrain_english                   what is in English alone: task "captioning_en" reads English alt-texts, …;
+                                            the object tasks, which are English, are the same
+
+and every task by its own name. Every run names this module in Data.task_modules (the default); Data.options may hold
+any field of `Options`.
 """
 
 import dataclasses
@@ -12,6 +21,7 @@ from paligax.data import Data
 from tasks.captioning import captioning, split_cap
 from tasks.classification import classification
 from tasks.detection import detection
+from tasks.languages import codes
 from tasks.object_aware import object_aware
 from tasks.ocr import ocr
 from tasks.parts import add_mixture
@@ -31,6 +41,10 @@ MILLIONS = {
 }
 # The high-resolution phase; its proportions are open, these follow the same counts.
 HIGH_RES = ("captioning", "ocr", "vqa")
+# pali_pretrain_without_<name> → the tasks left out.
+ABLATIONS = {"split_cap": ("split_cap",), "object_aware": ("object_aware", "detection")}
+# Tasks whose examples have a language.
+MULTILINGUAL = ("span_corruption", "split_cap", "captioning", "ocr", "vqa", "vqg")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +53,9 @@ class Options:
 
     Attributes:
       sources: task name → directory of its records; other tasks read Data.data_dir.
+      languages: task name → the languages that its examples are limited to, {"captioning": "cc3m_35l"}: codes or the
+        name of a list (tasks.languages.LISTS). The manifest must count them
+        (paligax.data.records.write_manifest(directory, languages=…)). Tasks not named take every language.
       classes: class names of the object tasks, or the path of a file with one a line: absent objects are sampled from
         it, and the classification task's labels stand in its order.
       unseen_words: words that no training image shows, or the path of a file with one a line.
@@ -48,6 +65,7 @@ class Options:
     """
 
     sources: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    languages: Mapping[str, Sequence[str] | str] = dataclasses.field(default_factory=dict)
     classes: Sequence[str] | str = ()
     unseen_words: Sequence[str] | str = ()
     noise_density: float = 0.15
@@ -61,25 +79,34 @@ class Options:
 
 
 def register(data: Data) -> None:
-    """Fills seqio's registries: the eight tasks and both mixtures; or `classification`, where labels are asked for."""
+    """Fills seqio's registries: the tasks and the mixtures; or `classification`, where labels are asked for."""
     options = read_options(data.options)
-    known = ("classification", *MILLIONS)
-    for name in options.sources:
-        _known(name, known, "Data.options['sources'] names task")
     if "labels" in data.feature_lengths:
         add_classification(data, options)
-    else:
-        add_tasks(data, options)
-        add_mixture("pali_pretrain", MILLIONS)
-        add_mixture("pali_high_res", {name: MILLIONS[name] for name in HIGH_RES})
+        return
+    add_tasks(data, options)
+    add_english_tasks(data, options)
+    add_mixture("pali_pretrain", MILLIONS)
+    add_mixture("pali_high_res", {name: MILLIONS[name] for name in HIGH_RES})
+    for ablation, without in ABLATIONS.items():
+        rest = {name: rate for name, rate in MILLIONS.items() if name not in without}
+        add_mixture(f"pali_pretrain_without_{ablation}", rest)
+    english = {f"{name}_en" if name in MULTILINGUAL else name: rate for name, rate in MILLIONS.items()}
+    add_mixture("pali_pretrain_english", english)
 
 
 def read_options(given: Mapping) -> Options:
-    """Options of a dict. Raises ValueError with the nearest known name for an option that doesn't exist."""
+    """Options of a dict. Raises ValueError with the nearest known name for an option, task or language unknown."""
     fields = [field.name for field in dataclasses.fields(Options)]
     for name in given:
         _known(name, fields, "Data.options has the key")
-    return Options(**given)
+    options = Options(**given)
+    for name in options.sources:
+        _known(name, ("classification", *MILLIONS), "Data.options['sources'] names task")
+    for name, languages in options.languages.items():
+        _known(name, MULTILINGUAL, "Data.options['languages'] names task")
+        codes(languages)
+    return options
 
 
 def add_classification(data: Data, options: Options) -> None:
@@ -88,14 +115,9 @@ def add_classification(data: Data, options: Options) -> None:
 
 def add_tasks(data: Data, options: Options) -> None:
     """Registers the eight tasks."""
+    _add_multilingual(data, options, {name: codes(chosen) for name, chosen in options.languages.items()})
     where = {name: options.sources.get(name) for name in MILLIONS}
     classes = lines(options.classes)
-    span_corruption("span_corruption", data, where["span_corruption"], options.noise_density, options.mean_span_length)
-    split_cap("split_cap", data, where["split_cap"])
-    captioning("captioning", data, where["captioning"])
-    ocr("ocr", data, where["ocr"], lines(options.unseen_words))
-    vqa("vqa", data, where["vqa"])
-    vqg("vqg", data, where["vqg"])
     object_aware("object_aware", data, where["object_aware"], classes, options.form_rates, options.max_objects)
     detection(
         "detection",
@@ -107,6 +129,29 @@ def add_tasks(data: Data, options: Options) -> None:
         box_order=options.box_order,
         bins=options.bins,
     )
+
+
+def add_english_tasks(data: Data, options: Options) -> None:
+    """Registers "span_corruption_en", "split_cap_en", "captioning_en", "ocr_en", "vqa_en" and "vqg_en"."""
+    _add_multilingual(data, options, dict.fromkeys(MULTILINGUAL, ("en",)), "_en")
+
+
+def _add_multilingual(data: Data, options: Options, languages: Mapping[str, Sequence[str]], ending: str = "") -> None:
+    where = {name: options.sources.get(name) for name in MULTILINGUAL}
+    of = {name: tuple(languages.get(name, ())) for name in MULTILINGUAL}
+    span_corruption(
+        f"span_corruption{ending}",
+        data,
+        where["span_corruption"],
+        options.noise_density,
+        options.mean_span_length,
+        languages=of["span_corruption"],
+    )
+    split_cap(f"split_cap{ending}", data, where["split_cap"], languages=of["split_cap"])
+    captioning(f"captioning{ending}", data, where["captioning"], languages=of["captioning"])
+    ocr(f"ocr{ending}", data, where["ocr"], lines(options.unseen_words), languages=of["ocr"])
+    vqa(f"vqa{ending}", data, where["vqa"], languages=of["vqa"])
+    vqg(f"vqg{ending}", data, where["vqg"], languages=of["vqg"])
 
 
 def lines(names: Sequence[str] | str) -> tuple[str, ...]:

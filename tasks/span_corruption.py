@@ -1,6 +1,6 @@
 """Span corruption (T5, arXiv 1910.10683, section 3.1.4): text with holes → what stood in the holes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import seqio
 
@@ -17,6 +17,7 @@ def span_corruption(
     data_dir: str | None = None,
     noise_density: float = 0.15,
     mean_span_length: float = 3.0,
+    languages: Sequence[str] = (),
 ) -> seqio.Task:
     """Text with 15% of its tokens replaced by sentinels → the spans, each after its sentinel; no image.
 
@@ -25,6 +26,10 @@ def span_corruption(
 
     As in T5, text and holes alternate, the text first and a hole last. Of a text too long for the lengths, a random
     piece is taken.
+
+    Args:
+      noise_density: share of the tokens that is replaced. mean_span_length: tokens a hole, on average.
+      languages: as for tasks.parts.add_task.
 
     Metrics: token_accuracy (of the generated text's tokens, by position), span_accuracy (spans filled exactly).
     """
@@ -56,6 +61,7 @@ def span_corruption(
         span_metrics,
         postprocess_fn=ids_in,
         has_image=False,
+        languages=languages,
     )
 
 
@@ -79,6 +85,7 @@ def corrupt(data: Data, noise_density: float, mean_span_length: float) -> Callab
     @seqio.map_over_dataset
     def step(example: Example) -> Example:
         ids = tokenizer.encode_tf(example["text"])
+        left_out = tf.maximum(tf.size(ids) - longest, 0)
         start = draw(example, "piece", 0, tf.size(ids) - longest + 1)
         ids = ids[start : start + longest]
         seed = text.fold(example["seed"], "spans")
@@ -88,6 +95,9 @@ def corrupt(data: Data, noise_density: float, mean_span_length: float) -> Callab
             "inputs": tf.concat([inputs, eos], axis=0),
             "targets": tf.concat([targets, eos], axis=0),
             **carried(example),
+            # As if the whole text had been corrupted, roughly: what is left out would mostly have been input.
+            "eval/input_length": tf.size(inputs) + 1 + left_out,
+            "eval/target_length": tf.size(targets) + 1,
         }
 
     return step

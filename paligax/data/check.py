@@ -60,7 +60,10 @@ def trace(task: seqio.Task, feature_lengths: Mapping[str, int], for_evaluation: 
         one = example.preprocess(task, only, feature_lengths, done)
         _scan(task, graph, steps)
         converted = convert(one.map(lambda e: _with_image(e, feature_lengths["image"])), feature_lengths).element
-        result = {name: _shaped(task, name, converted[name], feature_lengths) for name in convert.MODEL_FEATURES}
+        result = {
+            name: _shaped(task, name, converted[name], feature_lengths, one.written.get(name))
+            for name in convert.MODEL_FEATURES
+        }
         if for_evaluation:
             return result | one.carried | {name: one.element[name] for name in WRITTEN if name in one.element}
         return result | {"skip": one.carried["skip"]}
@@ -70,7 +73,16 @@ def trace(task: seqio.Task, feature_lengths: Mapping[str, int], for_evaluation: 
 
 
 def require_usable(task: seqio.Task, reasons: list[str]) -> None:
-    """Raises ValueError where every record tried gave a reason ("" = usable) why it cannot be used."""
+    """Raises ValueError where every record tried gave a reason why it cannot be used ("" = usable), or one had a
+    feature too long: what is over is trimmed, so that every record like it would lose its EOS.
+    """
+    for found in filter(None, map(example.TOO_LONG.fullmatch, reasons)):
+        feature, name = found.groups()
+        raise ValueError(
+            f"Task {task.name!r}: preprocessor {name!r} leaves feature {feature!r} longer than "
+            f"feature_lengths[{feature!r}]. Cut it there, with room for EOS (seqio.preprocessors.append_eos_after_trim "
+            "does), or make the length greater."
+        )
     if reasons and all(reasons):
         raise ValueError(
             f"Task {task.name!r}: none of {len(reasons)} records tried could be used "
@@ -86,12 +98,15 @@ def _with_image(fields: Row, resolution: int) -> Row:
     return {**fields, "image": tf.zeros((resolution, resolution, 3), tf.uint8), "image_mask": tf.constant(False)}
 
 
-def _shaped(task: seqio.Task, name: str, value: tf.Tensor, feature_lengths: Mapping[str, int]) -> tf.Tensor:
+def _shaped(
+    task: seqio.Task, name: str, value: tf.Tensor, feature_lengths: Mapping[str, int], written_by: str | None
+) -> tf.Tensor:
     expected = getattr(features.abstract_batch(feature_lengths, 1), name).shape[1:]
     if not value.shape.is_compatible_with(expected):
         raise ValueError(
             f"Task {task.name!r}: feature {name!r} comes out in shape {value.shape}, expected {expected} "
             f"(feature_lengths {dict(feature_lengths)})."
+            + (f" It is from preprocessor {written_by!r}." if written_by else "")
         )
     return tf.ensure_shape(value, expected)
 

@@ -7,6 +7,7 @@ a dataset can do (filter, shuffle, repeat, zip with random seeds, …) makes the
 examples; the stand-in refuses it, and the check names task and preprocessor.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -40,8 +41,15 @@ class Refused(ValueError):
 class OneExample:
     """Stands for a ``tf.data.Dataset`` of one example while a task is traced."""
 
-    def __init__(self, element: Mapping[str, tf.Tensor], carried: Mapping[str, tf.Tensor], autograph: Any):
+    def __init__(
+        self,
+        element: Mapping[str, tf.Tensor],
+        carried: Mapping[str, tf.Tensor],
+        autograph: Any,
+        written: Mapping[str, str] | None = None,
+    ):
         self.element = element
+        self.written = written or {}  # field → the preprocessor that wrote it, or dropped it
         self.carried = {**carried, **{key: element[key] for key in element if is_carried(key)}}
         self._autograph = autograph
 
@@ -55,7 +63,21 @@ class OneExample:
         result = converted(dict(self.element))
         if not isinstance(result, Mapping):
             raise Refused(f"returns {type(result).__name__} for an example; an example is a dict of named fields")
-        return OneExample({key: _tensor(value) for key, value in result.items()}, self.carried, self._autograph)
+        element = {key: _tensor(value) for key, value in result.items()}
+        return OneExample(element, self.carried, self._autograph, self.written)
+
+    def written_by(self, name: str, before: Mapping[str, tf.Tensor]) -> "OneExample":
+        """The same, with the fields that are other than `before` noted as that preprocessor's."""
+        element = self.element
+        own = {key: name for key in {**before, **element} if before.get(key) is not element.get(key)}
+        return OneExample(element, self.carried, self._autograph, {**self.written, **own})
+
+    def skipped_if(self, condition: tf.Tensor, reason: str) -> "OneExample":
+        """The same, marked as unusable where the condition holds and nothing has marked it before."""
+        skip = self.carried["skip"]
+        skip = tf.where((skip == "") & condition, reason, skip)
+        element = {**self.element, "skip": skip} if "skip" in self.element else self.element
+        return OneExample(element, {**self.carried, "skip": skip}, self._autograph, self.written)
 
     def apply(self, transformation: Callable[["OneExample"], "OneExample"]) -> "OneExample":
         return transformation(self)
@@ -90,6 +112,9 @@ def preprocess(
     Raises:
       Refused: naming task and preprocessor, where one does what a stream cannot.
       ValueError: naming both, where one fails; or where an output feature is missing or of another type.
+
+    A feature that comes out longer than the run's length for it is trimmed, as seqio does, and the example marked
+    (TOO_LONG): its EOS is gone.
     """
     dataset = example
     for preprocessor in task.preprocessors:
@@ -119,23 +144,44 @@ def preprocess(
         if not isinstance(dataset, OneExample):
             raise Refused(f"{where} returns a {type(dataset).__name__} of its own instead of mapping what it is given.")
         on_step(name, False)
+        dataset = dataset.written_by(name, before)
     _require_features(task, dataset)
+    dataset = _mark_too_long(task, dataset, feature_lengths)
     return seqio.utils.trim_dataset(dataset, dict(feature_lengths), task.output_features)
 
 
-def _require_features(task: seqio.Task, dataset: OneExample) -> None:
-    spec = dataset.element_spec
+def _require_features(task: seqio.Task, example: OneExample) -> None:
+    spec = example.element_spec
     for name, feature in task.output_features.items():
+        by = f"preprocessor {example.written[name]!r}" if name in example.written else ""
         if name not in spec:
             if feature.required:
                 raise ValueError(
                     f"Task {task.name!r}: its preprocessors leave no feature {name!r}; they leave "
-                    f"{', '.join(sorted(spec))}."
+                    f"{', '.join(sorted(spec))}. {by + ' drops it.' if by else 'None of them makes it.'}"
                 )
             continue
         got, shape = spec[name].dtype, spec[name].shape
         if got != feature.dtype or shape.rank != feature.rank:
             raise ValueError(
                 f"Task {task.name!r}: feature {name!r} comes out as {got.name} of shape {shape}, expected "
-                f"{feature.dtype.name} of rank {feature.rank}."
+                f"{feature.dtype.name} of rank {feature.rank}. It is from {by or 'the source'}."
             )
+
+
+# The reason to skip an example of which a feature was trimmed; `check.require_usable` makes an error of it.
+TOO_LONG = re.compile(r"(\w+) too long from (.+)")
+
+
+def _mark_too_long(task: seqio.Task, example: OneExample, feature_lengths: Mapping[str, int]) -> OneExample:
+    for name in task.output_features:
+        if name not in example.element or not isinstance(feature_lengths.get(name), int):
+            continue
+        value, most, by = example.element[name], feature_lengths[name], example.written.get(name, "the source")
+        if value.shape.rank > 1 and value.shape[0] is not None and value.shape[0] > most:
+            raise ValueError(
+                f"Task {task.name!r}: feature {name!r} comes out in shape {value.shape} from preprocessor {by!r}; "
+                f"feature_lengths[{name!r}] is {most}."
+            )
+        example = example.skipped_if(tf.shape(value)[0] > most, f"{name} too long from {by}")
+    return example

@@ -27,12 +27,15 @@ def test_ocr(data, run, make):
     assert examples.pairs == [("Generate the ocr_text in en: <extra_id_0>", "one two three")]
     assert examples.target_values(task) == [["one two three"]]
     assert run(task, data, RECORD, item=1).pairs == [("Generate the ocr_text in de: <extra_id_0>", "vier")]
+    german = make(ocr, data, languages=("de",))
+    assert german.source.items == "ocr_lang:de"
+    assert run(german, data, RECORD, item=0).pairs == run(task, data, RECORD, item=1).pairs
 
 
 def test_what_cannot_be_used_keeps_its_place(data, run, make):
     task = make(ocr, data)
-    assert run(task, data, RECORD, item=2).skips == ["no ocr text"]
-    assert run(task, data, {}).skips == ["no ocr text"]
+    assert run(task, data, RECORD, item=2).skips == ["no ocr"]
+    assert run(task, data, {}).skips == ["no ocr"]
     assert run(task, data, _record(("en", " ", [0, 0, 1, 1]))).skips == ["no ocr text"]
     assert run(task, data, _record(("en", "x" * 200, [0, 0, 1, 1]))).skips == ["ocr text too long"]
     assert run(task, data, RECORD | {"image": b""}).skips == ["no image"]

@@ -48,6 +48,39 @@ def test_a_long_prompt_keeps_its_sentinel(data, run, make, vocabulary):
     assert fields["targets"].tolist() == [*vocabulary.encode("two dogs")[:3], 1]
 
 
+@pytest.mark.parametrize("vocabulary", ["bytes", "mt5"], indirect=True)
+def test_lengths_before_anything_was_left_out(data, run, make, vocabulary):
+    """Host-side, for statistics: what a text would take if there were room for it."""
+
+    def told(factory, lengths, **arguments):
+        short = dataclasses.replace(data, vocabulary=vocabulary, feature_lengths={"image": 16, **lengths})
+        (fields,) = run(make(factory, short, **arguments), short, RECORD).fields
+        return int(fields["eval/input_length"]), int(fields["eval/target_length"]), fields
+
+    question, answer = RECORD["qa"][0]["question"], RECORD["qa"][0]["answer"]
+    size = {text: len(vocabulary.encode(text)) for text in (f"Answer in EN: {question}", answer)}
+    for lengths in ({"inputs": 200, "targets": 200}, {"inputs": 10, "targets": 4}):
+        inputs, targets, fields = told(vqa, lengths)
+        assert (inputs, targets) == (size[f"Answer in EN: {question}"] + 2, size[answer] + 1)
+        assert len(fields["inputs"]) == min(inputs, lengths["inputs"])
+    for lengths in ({"inputs": 200, "targets": 200}, {"inputs": 60, "targets": 200}):
+        inputs, targets, fields = told(split_cap, lengths)
+        assert len(fields["inputs"]) == min(inputs, lengths["inputs"]) and targets == len(fields["targets"])
+    boxes = {"classes": ("cat", "dog"), "num_negatives": (0, 0), "box_order": "size"}
+    whole = len(vocabulary.encode("0 0 500 500 cat 0 0 500 500 dog")) + 1
+    assert told(detection, {"inputs": 200, "targets": whole}, **boxes)[1] == whole
+    _, targets, fields = told(detection, {"inputs": 200, "targets": whole - 1}, **boxes)
+    assert targets == whole and len(fields["targets"]) < whole - 1
+
+
+def test_a_question_that_would_ask_something_else_is_skipped(data, run, make):
+    short = dataclasses.replace(data, feature_lengths={"image": 16, "inputs": 17, "targets": 200})
+    task = make(detection, short, classes=("cat", "dog"), num_negatives=(0, 0))
+    assert run(task, short, RECORD).skips == ["prompt too long"]  # "detect cat and dog" and EOS are 19
+    fits = dataclasses.replace(data, feature_lengths={"image": 16, "inputs": 19, "targets": 200})
+    assert run(make(detection, fits, classes=("cat", "dog"), num_negatives=(0, 0)), fits, RECORD).skips == [""]
+
+
 def test_images_come_at_the_runs_resolution(data, run, make):
     (fields,) = run(make(vqa, data), data, RECORD).fields
     assert fields["image"].shape == (16, 16, 3) and fields["image"].dtype == np.uint8
@@ -93,10 +126,12 @@ def test_lengths(data, vocabulary):
     size = len(vocabulary.encode("cat traffic light"))
     for length, count in [(size + 1, 2), (size, 1), (1000, 4)]:
         run = dataclasses.replace(data, vocabulary=vocabulary, feature_lengths={"image": 16, "targets": length})
-        assert int(Lengths(run).fitting(tf.constant(strings))) == count
-        kept = Lengths(run).fitting_by(tf.constant([1, 0, 2, 3]), tf.constant(strings)).numpy().tolist()
+        sizes = Lengths(run).of(tf.constant(strings))
+        assert int(Lengths(run).fitting(sizes)) == count
+        kept = Lengths(run).fitting_by(tf.constant([1, 0, 2, 3]), sizes).numpy().tolist()
         assert kept[1] and kept[0] == (count > 1)
-    empty = tf.constant([], tf.string)
-    assert int(Lengths(run).fitting(empty)) == 0
+        assert int(Lengths(run).whole(sizes[:3])) == len(vocabulary.encode("cat traffic light dog"))
+    empty = Lengths(run).of(tf.constant([], tf.string))
+    assert int(Lengths(run).fitting(empty)) == int(Lengths(run).whole(empty)) == 0
     assert Lengths(run).fitting_by(tf.constant([], tf.int32), empty).shape == (0,)
     assert text.seqio_vocabulary(vocabulary).vocab_size == vocabulary.size

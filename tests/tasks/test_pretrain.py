@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import seqio
 
-from paligax.data import records, shards
+from paligax.data import records, registry, shards
 from tasks import pretrain
+from tasks.languages import CC3M_35L
 
 CLASSES = ("cat", "dog", "bird", "tree", "sofa", "car")
 LENGTHS = {"image": 16, "inputs": 128, "targets": 64}
@@ -27,10 +28,12 @@ def data_dir(tmp_path_factory, image):
         }
         for i in range(12)
     ]
-    texts = [{"id": f"t{i}", "text": f"once upon a time there were {i} dogs and a cat"} for i in range(6)]
+    texts = [
+        {"id": f"t{i}", "text": f"once upon a time there were {i} dogs and a cat", "text_lang": "en"} for i in range(6)
+    ]
     for split in ("train", "validation"):
         shards.write_shards(directory, split, [records.encode(r) for r in [*pictures, *texts]])
-    shards.write_manifest(directory)
+    shards.write_manifest(directory, languages=CC3M_35L)
     return directory
 
 
@@ -66,6 +69,66 @@ def test_proportions_are_the_papers(data):
         "ocr": 100,
         "vqa": 100,
     }
+
+
+def test_ablations_leave_tasks_out_and_keep_the_proportions(data):
+    pretrain.register(data)
+    rates = registry.rates(dataclasses.replace(data, mixture_or_task="pali_pretrain_without_split_cap"))
+    assert rates == {name: rate for name, rate in pretrain.MILLIONS.items() if name != "split_cap"}
+    assert sum(rates.values()) == 566
+    rates = registry.rates(dataclasses.replace(data, mixture_or_task="pali_pretrain_without_object_aware"))
+    assert set(pretrain.MILLIONS) - set(rates) == {"object_aware", "detection"} and sum(rates.values()) == 1500
+
+
+def test_every_task_is_known_by_its_own_name(data):
+    for name in pretrain.MILLIONS:
+        assert registry.rates(dataclasses.replace(data, mixture_or_task=name)) == {name: 1.0}
+
+
+def test_the_english_mixture(data):
+    rates = registry.rates(dataclasses.replace(data, mixture_or_task="pali_pretrain_english"))
+    assert rates == {
+        "span_corruption_en": 100, "split_cap_en": 1000, "captioning_en": 100, "ocr_en": 100, "vqa_en": 100,
+        "vqg_en": 100, "object_aware": 50, "detection": 16,
+    }  # fmt: skip
+    items = {name: seqio.TaskRegistry.get(name).source.items for name in rates}
+    assert items == {
+        "span_corruption_en": "text:en", "split_cap_en": "alt_text:en", "captioning_en": "alt_text:en",
+        "ocr_en": "ocr_lang:en", "vqa_en": "qa:en", "vqg_en": "qa:en", "object_aware": "objects",
+        "detection": "detection",
+    }  # fmt: skip
+
+
+def test_english_alone_through_the_stream(run_data):
+    def captions(name):
+        data = dataclasses.replace(run_data, mixture_or_task=name, shuffle=False, batch_size=24)
+        stream = data.stream()
+        batch = next(stream.batches())
+        assert not batch.skipped
+        return len(stream.tasks[0].entries), [data.vocabulary.decode(row) for row in batch.batch.targets]
+
+    entries, texts = captions("captioning")
+    assert entries == 24 and sum("Katze" in text for text in texts) == 12
+    entries, texts = captions("captioning_en")
+    assert entries == 12 and texts == [f"a cat and {i} dogs" for i in range(12)] * 2
+
+
+def test_captioning_in_the_35_languages(run_data):
+    data = dataclasses.replace(
+        run_data, mixture_or_task="captioning", options={"languages": {"captioning": "cc3m_35l", "vqa": ["en"]}}
+    )
+    stream = data.stream()
+    assert stream.tasks[0].task.source.items == "alt_text:" + "+".join(CC3M_35L)
+    assert len(stream.tasks[0].entries) == 24 and not next(stream.batches()).skipped
+    assert seqio.TaskRegistry.get("vqa").source.items == "qa:en"
+    assert seqio.TaskRegistry.get("vqg").source.items == "qa"
+
+
+def test_languages_that_the_manifest_does_not_count_are_told(run_data):
+    options = {"languages": {"vqa": ["en", "sw", "zu"]}}
+    data = dataclasses.replace(run_data, mixture_or_task="vqa", options=options)
+    with pytest.raises(ValueError, match="'qa:zu'.*languages=.'zu'"):
+        data.stream()
 
 
 def test_registering_again_replaces(data):
@@ -134,6 +197,8 @@ def test_names_from_a_file(data, tmp_path):
         ({"clases": ()}, "'clases', which is not known; did you mean 'classes'?"),
         ({"sources": {"ocrs": "/x"}}, "'ocrs', which is not known; did you mean 'ocr'?"),
         ({"box_order": "random"}, "'random' is not known"),
+        ({"languages": {"object_aware": ["en"]}}, "'object_aware', which is not known"),
+        ({"languages": {"vqa": ["germann"]}}, "No language 'germann'"),
     ],
 )
 def test_mistakes_are_told(data, options, message):

@@ -78,6 +78,13 @@ def test_what_cannot_be_used_keeps_its_place(data, run, make):
     assert run(task, data, {"text": "xy"}).skips == [""]
 
 
+def test_texts_of_one_language(data, run, make):
+    task = make(span_corruption, data, languages=("en",))
+    assert task.source.items == "text:en"
+    for lang, reason in (("en", ""), ("de", "other language"), ("", "other language")):
+        assert run(task, data, {"text": TEXT, "text_lang": lang}).skips == [reason]
+
+
 def test_metrics(data, run, make):
     task = make(span_corruption, data)
     (metric,) = task.metric_fns

@@ -35,6 +35,14 @@ def test_vqg(data, run, make):
     ]
 
 
+def test_questions_of_one_language(data, run, make):
+    for factory, target in ((vqa, "cat"), (vqg, "Was ist auf dem Sofa?")):
+        task = make(factory, data, languages=("de",))
+        assert task.source.items == "qa:de"
+        assert run(task, data, RECORD, item=0).targets == [target]
+        assert run(task, data, RECORD, item=1).skips == ["no qa"]
+
+
 def test_metrics(data, make):
     (metric,) = make(vqa, data).metric_fns
     scores = metric([["cat", "a red cat"], ["two"]], ["A red cat", "three"])
