@@ -197,6 +197,16 @@ def measure(arguments: argparse.Namespace) -> dict:
     }
 
 
+def use_huge_pages() -> None:
+    """Starts this program anew with glibc's malloc on huge pages, for both sides: as `make quickstart` does.
+
+    Else each of paligax's steps takes 950,000 page faults, 2.5 s of the kernel's time.
+    """
+    setting = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+    if sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ:
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | setting)
+
+
 def main(words: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch_size", type=int, default=4)
@@ -214,4 +224,5 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    use_huge_pages()
     main(sys.argv[1:])

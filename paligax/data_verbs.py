@@ -79,6 +79,7 @@ def _ingest(arguments: argparse.Namespace) -> None:
     chosen = choosing.stages(
         reader,
         beam,
+        arguments.data_dir,
         identify_languages=arguments.identify_languages,
         read_text=arguments.read_text,
         score_with=arguments.score_with,

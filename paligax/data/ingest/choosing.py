@@ -10,6 +10,7 @@ from paligax.data.ingest.stage import Stage
 def stages(
     reader: Reader,
     beam_arguments: Sequence[str],
+    directory: str,
     *,
     identify_languages: bool,
     read_text: bool,
@@ -20,6 +21,8 @@ def stages(
     per_language: bool,
 ) -> list[Stage]:
     """Languages, OCR, similarity, near-duplicates, the best part: those that are asked for.
+
+    ``directory`` is where thresholds of the best part may be put for a while.
 
     Raises ValueError where the best part is asked of a source that would have to be scored twice, or of one that has
     no scores.
@@ -51,7 +54,9 @@ def stages(
         from paligax.data.ingest import keep, pipeline
 
         key = "language" if per_language else ""
-        chosen.append(keep.KeepAbove(pipeline.top_fraction(reader, keep_top, key, beam_arguments), key))
+        chosen.append(
+            keep.KeepAbove(pipeline.top_fraction(reader, keep_top, key, directory, beam_arguments), key)
+        )
     elif per_language:
         raise ValueError("--per_language says of what --keep_top is a share; it is not given.")
     return chosen

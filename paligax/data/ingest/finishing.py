@@ -13,6 +13,7 @@ from paligax.data.ingest.shard_writer import Place, Plan
 from paligax.data.runtime import tf
 
 SAMPLES = 24  # kept of each reason
+_COUNTED = ("items", "problems", "removed", "languages", "sides")
 
 
 def summary_file(place: Place) -> str:
@@ -34,68 +35,58 @@ def finished(place: Place, digest: str) -> dict[str, Any] | None:
             f"{place.directory!r} already has a split {place.split!r}, built of something else. Choose another "
             "directory or split, or remove it."
         )
+    if tf.io.gfile.isdir(place.work):  # stopped at its last step
+        tf.io.gfile.rmtree(place.work)
     with tf.io.gfile.GFile(summary_file(place)) as f:
         return json.load(f)
 
 
 def finish(plan: Plan, digest: str, described: dict[str, Any]) -> dict[str, Any]:
-    """Writes manifest and summary of the finished shards, removes what the build went by; returns the summary."""
-    place = plan.place
-    notes = [_notes(place, index) for index in range(plan.count)]
-    kinds = list(records.items(plan.languages))
-    uniform = _write_counts(place, notes, kinds)
-    listed = [{key: note[key] for key in ("path", "records", "bytes", "sha256", "items")} for note in notes]
-    items = {kind: sum(note["items"][kind] for note in notes) for kind in kinds}
-    languages = _total(notes, "languages")
+    """Writes summary and manifest of the finished shards, removes what the build went by; returns the summary."""
+    place, kinds = plan.place, list(records.items(plan.languages))
+    listed: list[dict[str, Any]] = []
+    totals: dict[str, collections.Counter[str]] = {key: collections.Counter() for key in _COUNTED}
+    samples: dict[str, list[dict[str, str]]] = {}
+    for index in range(plan.count):  # one at a time: their samples are pictures
+        with tf.io.gfile.GFile(place.notes(index)) as f:
+            note = json.load(f)
+        listed.append({key: note[key] for key in ("path", "records", "bytes", "sha256", "items")})
+        for key, total in totals.items():
+            total.update(note[key])
+        for reason, some in note["samples"].items():
+            samples[reason] = sorted([*samples.get(reason, []), *some], key=lambda s: s["key"])[:SAMPLES]
+    uniform = _write_counts(place, kinds, [shard["records"] for shard in listed])
+    items = {kind: totals["items"][kind] for kind in kinds}
+    summary = {
+        "split": place.split,
+        "source": described,
+        "shards": plan.count,
+        "records": sum(shard["records"] for shard in listed),
+        "bytes": sum(shard["bytes"] for shard in listed),
+        **{key: _largest_first(total) for key, total in totals.items()},
+        "items": items,
+        "samples": dict(sorted(samples.items())),
+    }
+    written = json.dumps(summary, indent=1, ensure_ascii=False, default=str)
+    shard_writer.write_atomically(summary_file(place), written.encode())
+    languages = summary["languages"]
     manifest.add(
         place.directory,
         place.split,
         {"shards": listed, "items": items, "uniform": uniform, "languages": languages, "build": digest},
     )
-    summary = {
-        "split": place.split,
-        "source": described,
-        "shards": plan.count,
-        "records": sum(note["records"] for note in notes),
-        "bytes": sum(note["bytes"] for note in notes),
-        "items": items,
-        "problems": _total(notes, "problems"),
-        "removed": _total(notes, "removed"),
-        "languages": languages,
-        "sides": _total(notes, "sides"),
-        "samples": _samples(notes),
-    }
-    written = json.dumps(summary, indent=1, ensure_ascii=False, default=str)
-    shard_writer.write_atomically(summary_file(place), written.encode())
     tf.io.gfile.rmtree(place.work)
     return json.loads(written)
 
 
-def _notes(place: Place, index: int) -> dict[str, Any]:
-    with tf.io.gfile.GFile(place.notes(index)) as f:
-        return json.load(f)
-
-
-def _total(notes: list[dict[str, Any]], key: str) -> dict[str, int]:
-    """The sums over all shards, the largest first."""
-    total: collections.Counter[str] = collections.Counter()
-    for note in notes:
-        total.update(note[key])
+def _largest_first(total: collections.Counter[str]) -> dict[str, int]:
     return dict(sorted(total.items(), key=lambda pair: (-pair[1], pair[0])))
 
 
-def _samples(notes: list[dict[str, Any]]) -> dict[str, list[dict[str, str]]]:
-    found: dict[str, list[dict[str, str]]] = {}
-    for note in notes:
-        for reason, samples in note["samples"].items():
-            found[reason] = sorted([*found.get(reason, []), *samples], key=lambda s: s["key"])[:SAMPLES]
-    return dict(sorted(found.items()))
-
-
-def _write_counts(place: Place, notes: list[dict[str, Any]], kinds: list[str]) -> dict[str, int]:
+def _write_counts(place: Place, kinds: list[str], sizes: list[int]) -> dict[str, int]:
     """Puts the shards' counts together; returns the kinds that every record has equally often."""
-    writer = manifest.CountsWriter(place.directory, place.split, kinds, sum(note["records"] for note in notes))
-    for index in range(len(notes)):
+    writer = manifest.CountsWriter(place.directory, place.split, kinds, sum(sizes))
+    for index in range(len(sizes)):
         with tf.io.gfile.GFile(place.counts(index), "rb") as f:
             writer.append(np.load(f))
     return writer.close()

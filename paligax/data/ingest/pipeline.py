@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 import os
-import tempfile
+import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -120,20 +120,22 @@ def build(
 
 
 def top_fraction(
-    reader: Reader, fraction: float, key: str = "", beam_arguments: Sequence[str] = ()
+    reader: Reader, fraction: float, key: str, directory: str, beam_arguments: Sequence[str] = ()
 ) -> dict[str, keep.Threshold]:
-    """The thresholds above which the best ``fraction`` of a source's records lie, exactly; nothing is written.
+    """The thresholds above which the best ``fraction`` of a source's records lie, exactly.
 
     Args:
       reader: of records that have a score.
       fraction: of those that have one.
       key: "" for one threshold, "language" or "source" for one of each (keep.KEYS).
+      directory: where the workers can write; what they write there is removed.
 
     Raises:
       ValueError: no record has a score.
     """
-    with tempfile.TemporaryDirectory() as directory:
-        found = os.path.join(directory, "thresholds")
+    work = os.path.join(directory, f".thresholds-{uuid.uuid4().hex[:8]}")
+    tf.io.gfile.makedirs(work)
+    try:
         with beam.Pipeline(options=options(beam_arguments)) as pipeline:
             _ = (
                 pipeline
@@ -142,9 +144,12 @@ def top_fraction(
                 | "Scores" >> beam.FlatMap(_scores, reader=reader, key=key)
                 | keep.TopFraction(fraction, per_key=bool(key))
                 | "Text" >> beam.MapTuple(lambda key, threshold: json.dumps([key, *threshold]))
-                | beam.io.WriteToText(found)
+                | beam.io.WriteToText(os.path.join(work, "found"))
             )
-        lines = [line for file in sorted(os.listdir(directory)) for line in open(os.path.join(directory, file))]
+        files = sorted(tf.io.gfile.glob(os.path.join(work, "found*")))
+        lines = [line for file in files for line in _read(file).decode().splitlines()]
+    finally:
+        tf.io.gfile.rmtree(work)
     if not lines:
         raise ValueError(f"No record of {reader} has a score. Score them first: `paligax data build --score_with=…`.")
     return {name: (score, tie) for name, score, tie in map(json.loads, lines)}

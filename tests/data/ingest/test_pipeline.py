@@ -120,11 +120,11 @@ def test_a_stopped_build_goes_on_with_what_is_missing(tmp_path, monkeypatch):
 
 
 def test_the_best_part_is_exact(tmp_path):
-    thresholds = pipeline.top_fraction(Numbers("here"), 0.25, beam_arguments=HERE)
+    thresholds = pipeline.top_fraction(Numbers("here"), 0.25, "", str(tmp_path), HERE)
     stage = keep.KeepAbove(thresholds)
     pipeline.build(Numbers("here"), str(tmp_path), "train", [stage], HERE)
     assert [r["id"] for r in everything(str(tmp_path))] == [f"n{i}" for i in range(15, 20)]  # ceil(19 / 4)
-    of_languages = pipeline.top_fraction(Numbers("here"), 0.1, "language", HERE)
+    of_languages = pipeline.top_fraction(Numbers("here"), 0.1, "language", str(tmp_path), HERE)
     assert {key: score for key, (score, _) in of_languages.items()} == {"en": 18.0, "de": 19.0}
 
 
