@@ -36,6 +36,7 @@ setup(
         "safetensors",
         "sentencepiece",
         "seqio",
+        "simplejpeg",
         "tensorboardX",
         "tensorflow",
         "tensorflow-datasets",

@@ -35,8 +35,11 @@ def _frame(data: bytes) -> tuple[int, int, int]:
     """Height, width and components of a JPEG's frame header; zeros where there is none."""
     position = 2
     while data[:3] == _JPEG and position + 10 <= len(data):
-        if data[position] != 0xFF:
-            break
+        if data[position] != 0xFF:  # bytes between segments
+            position = data.find(b"\xff", position)
+            if position < 0:
+                break
+            continue
         marker = data[position + 1]
         if marker in _START_OF_FRAME:
             return struct.unpack(">HHB", data[position + 5 : position + 10])
@@ -81,15 +84,33 @@ def decode(data: bytes, resolution: int | None = None) -> np.ndarray:
 
     Raises ValueError or OSError where they are broken, cut or too large.
     """
-    from PIL import Image
-
     if reason := problem(data, decode_it=False):
         raise ValueError(f"{reason}: {len(data)} bytes beginning with {data[:8]!r}, size {size(data)}.")
-    opened = Image.open(io.BytesIO(data))
-    if resolution and opened.format == "JPEG":
-        by = reduction(opened.height, opened.width, resolution)
-        opened.draft(None, (opened.width // by, opened.height // by))
-    return np.array(opened.convert("RGB"))
+    by = reduction(*size(data), resolution) if resolution else 1
+    if data.startswith(_JPEG) and components(data) in (1, 3):
+        try:
+            return _decode_jpeg(data, by)
+        except ValueError as error:
+            if "extraneous bytes" not in str(error):  # between segments, where they do no harm: PIL passes over them
+                raise
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data)) as opened:
+        if opened.format == "JPEG":
+            opened.draft(None, (opened.width // by, opened.height // by))
+        if opened.mode.startswith("I"):  # 16 bits of grey, which PIL would cut off at 255
+            return np.repeat((np.asarray(opened).astype(np.uint32) >> 8).astype(np.uint8)[..., None], 3, axis=2)
+        return np.array(opened.convert("RGB"))
+
+
+def _decode_jpeg(data: bytes, by: int) -> np.ndarray:
+    """By libjpeg-turbo, without Python's lock. Its arithmetic is of integers: every machine gives the same pixels."""
+    import simplejpeg
+
+    if simplejpeg.decode_jpeg_header(data, strict=False)[:2] != tuple(size(data)):
+        raise ValueError(f"broken image: its header can be read in two ways, one of them {size(data)}.")
+    height, width = (-(-side // by) for side in size(data))
+    return simplejpeg.decode_jpeg(data, "RGB", min_height=height, min_width=width)
 
 
 def decode_and_resize(data: bytes, resolution: int) -> np.ndarray:

@@ -65,6 +65,19 @@ def test_other_colour_models_become_rgb(pixels):
     assert image.decode(encoded(pixels)).shape == (4, 5, 3)
 
 
+def test_sixteen_bits_of_grey_become_eight():
+    grey = np.linspace(0, 65_535, 48, dtype=np.uint16).reshape(6, 8)
+    file = io.BytesIO()
+    Image.fromarray(grey).save(file, "PNG")
+    np.testing.assert_array_equal(image.decode(file.getvalue()), np.repeat((grey >> 8)[..., None], 3, 2))
+
+
+def test_bytes_between_the_segments_do_no_harm():
+    jpeg = encoded(text_image(48, 64), "JPEG")
+    second = jpeg.index(b"\xff\xdb")
+    np.testing.assert_array_equal(image.decode(jpeg[:second] + b"\0\0\0" + jpeg[second:]), image.decode(jpeg))
+
+
 def test_what_cannot_be_used_is_told():
     jpeg, png = encoded(text_image(48, 64), "JPEG"), encoded(text_image(48, 64))
     bomb = png[:16] + (60000).to_bytes(4, "big") * 2 + png[24:]

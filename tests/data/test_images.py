@@ -25,8 +25,9 @@ def pixels():
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 def test_graph_and_serving_decode_alike(pixels, kind):
     data = encoded(pixels, kind)
-    difference = np.abs(images.decode(tf.constant(data)).numpy().astype(int) - image_lib.decode(data))
-    assert difference.max() <= 1
+    np.testing.assert_array_equal(tf.function(images.decode)(tf.constant(data)), image_lib.decode(data))
+    pil = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
+    assert np.abs(image_lib.decode(data) - pil).max() <= 1
 
 
 @pytest.mark.parametrize("size", [(300, 400), (100, 120), (64, 64), (20, 30)])
@@ -45,8 +46,8 @@ def test_threads_of_a_pipeline_resize_alike(pixels):
 
 def test_the_whole_way_agrees_with_serving(pixels):
     data = encoded(pixels, "JPEG")
-    in_graph = images.decode_and_resize(tf.constant(data), 224).numpy().astype(int)
-    assert np.abs(in_graph - image_lib.decode_and_resize(data, 224)).max() <= 1
+    in_graph = tf.function(lambda d: images.decode_and_resize(d, 224))(tf.constant(data))
+    np.testing.assert_array_equal(in_graph, image_lib.decode_and_resize(data, 224))
 
 
 @pytest.mark.parametrize("resolution, by", [(300, 1), (75, 2), (37, 4), (25, 8), (101, 1), (100, 2)])
@@ -87,8 +88,8 @@ def test_what_cannot_be_used_raises_before_it_is_decoded(pixels):
     bomb = png[:16] + (60000).to_bytes(4, "big") * 2 + png[24:]
     ribbon = png[:16] + (60_000_000).to_bytes(4, "big") + (1).to_bytes(4, "big") + png[24:]
     for data in (b"", b"GIF89a" + jpeg, bomb, jpeg[: len(jpeg) // 2], png[: len(png) // 2], png[:20]):
-        with pytest.raises(tf.errors.InvalidArgumentError):
+        with pytest.raises((ValueError, OSError, tf.errors.OpError)):
             images.decode(tf.constant(data))
     for data in (bomb, ribbon):
-        with pytest.raises(tf.errors.InvalidArgumentError, match="too large"):
+        with pytest.raises(ValueError, match="too large"):
             images.decode(tf.constant(data))

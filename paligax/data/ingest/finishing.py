@@ -36,7 +36,7 @@ def finished(place: Place, digest: str) -> dict[str, Any] | None:
             "directory or split, or remove it."
         )
     if tf.io.gfile.isdir(place.work):  # stopped at its last step
-        tf.io.gfile.rmtree(place.work)
+        _clear(place)
     with tf.io.gfile.GFile(summary_file(place)) as f:
         return json.load(f)
 
@@ -75,8 +75,15 @@ def finish(plan: Plan, digest: str, described: dict[str, Any]) -> dict[str, Any]
         place.split,
         {"shards": listed, "items": items, "uniform": uniform, "languages": languages, "build": digest},
     )
-    tf.io.gfile.rmtree(place.work)
+    _clear(place)
     return json.loads(written)
+
+
+def _clear(place: Place) -> None:
+    tf.io.gfile.rmtree(place.work)
+    above = os.path.dirname(place.work)
+    if not tf.io.gfile.listdir(above):  # no other split is being built
+        tf.io.gfile.rmtree(above)
 
 
 def _largest_first(total: collections.Counter[str]) -> dict[str, int]:
