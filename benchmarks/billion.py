@@ -91,12 +91,14 @@ def measure(shards: int, records_a_shard: int) -> dict[str, float]:
             return [record] * len(numbers)
 
     shards_lib.Readers = Readers
+    options = {"classes": [f"class {i}" for i in range(600)]}
     with tempfile.TemporaryDirectory() as directory:
         write_manifest(directory, shards, records_a_shard)
         in_files = sum(file.stat().st_size for file in pathlib.Path(directory, "manifest").iterdir())
         anonymous, mapped = held("RssAnon"), held("RssFile")
         start = time.perf_counter()
-        stream = Data("pali_pretrain", LENGTHS, BATCH_SIZE, ByteVocabulary(), data_dir=directory).stream()
+        data = Data("pali_pretrain", LENGTHS, BATCH_SIZE, ByteVocabulary(), data_dir=directory, options=options)
+        stream = data.stream()
         opened, held_open = time.perf_counter() - start, held("RssAnon") - anonymous
         batches = stream.batches(start_step=1_000_000)
         start = time.perf_counter()

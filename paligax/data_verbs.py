@@ -74,6 +74,9 @@ def _ingest(arguments: argparse.Namespace) -> None:
     from paligax.data.ingest import choosing, pipeline
     from paligax.reports.ingest_report import write_ingest_report
 
+    split = arguments.from_split or arguments.split
+    if split and ingest.has_option(arguments.source, "split"):
+        fields.setdefault("split", split)
     reader = ingest.make_reader(arguments.source, **fields)
     beam = [f"--{word.removeprefix('--beam.')}" for word in beam]
     chosen = choosing.stages(
@@ -90,9 +93,11 @@ def _ingest(arguments: argparse.Namespace) -> None:
     )
     languages = [code for code in (arguments.count_languages or "").split(",") if code]
     summary = pipeline.build(
-        reader, arguments.data_dir, arguments.split, chosen, beam, arguments.verify_images, languages
+        reader, arguments.data_dir, arguments.split or "train", chosen, beam, arguments.verify_images, languages
     )
-    report = write_ingest_report(pathlib.Path(arguments.data_dir, f"ingest-{arguments.split}.html"), summary)
+    if summary["built_before"]:
+        print("Built before from the same files: nothing was read.")
+    report = write_ingest_report(pathlib.Path(arguments.data_dir, f"ingest-{summary['split']}.html"), summary)
     for title, key in (("Removed", "removed"), ("Left out or changed", "problems")):
         for reason, number in summary[key].items():
             print(f"{title}: {number:,} × {reason}")
@@ -167,7 +172,8 @@ def add(verbs: Any, verb: Callable, style: dict[str, Any]) -> None:
     for name, meaning in BUILD_OPTIONS.items():
         added.add_argument(f"--{name}", type=int, metavar="N", help=f"{meaning} (mini_webli)")
     added.add_argument("--source", metavar="KIND", help="foreign data, listed below")
-    added.add_argument("--split", default="train", help="which split is built; others stay")
+    added.add_argument("--split", help="which split is built, others stay (train); of a source with splits, that one")
+    added.add_argument("--from_split", metavar="NAME", help="which split of such a source, if called otherwise")
     added.add_argument(
         "--count_languages", metavar="CODES", help="languages whose own entries are counted beside English's: de,fr"
     )

@@ -107,7 +107,11 @@ def _decode_jpeg(data: bytes, by: int) -> np.ndarray:
     """By libjpeg-turbo, without Python's lock. Its arithmetic is of integers: every machine gives the same pixels."""
     import simplejpeg
 
-    if simplejpeg.decode_jpeg_header(data, strict=False)[:2] != tuple(size(data)):
+    try:
+        found = simplejpeg.decode_jpeg_header(data, strict=False)[:2]
+    except KeyError as error:  # of a header that names no colour model
+        raise ValueError("broken image: its header is cut short.") from error
+    if found != tuple(size(data)):
         raise ValueError(f"broken image: its header can be read in two ways, one of them {size(data)}.")
     height, width = (-(-side // by) for side in size(data))
     return simplejpeg.decode_jpeg(data, "RGB", min_height=height, min_width=width)

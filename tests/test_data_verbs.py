@@ -63,6 +63,20 @@ def test_the_best_part_needs_scores(tars, tmp_path, capsys):
     assert "has a score" in capsys.readouterr().err
 
 
+def test_a_split_of_the_source_is_the_one_that_is_read(tmp_path):
+    pytest.importorskip("apache_beam")
+    both, copy = str(tmp_path / "both"), str(tmp_path / "copy")
+    for split in ("train", "validation"):
+        shards.write_shards(both, split, [records.encode({"id": split, "image": jpeg(1)})])
+    records.write_manifest(both)
+    assert build("--source=records", f"--path={both}", f"--data_dir={copy}", "--split=validation", HERE) == 0
+    words = ["--split=other", "--from_split=train", HERE]
+    assert build("--source=records", f"--path={both}", f"--data_dir={copy}", *words) == 0
+    found = shards.read_manifest(copy)
+    ids = {s: records.decode(shards.Readers().read(found[s], np.arange(1))[0])["id"] for s in found}
+    assert ids == {"validation": "validation", "other": "train"}
+
+
 def test_mistakes_are_told(tars, tmp_path, capsys):
     where = f"--data_dir={tmp_path}/data"
     for words, expected in [

@@ -7,8 +7,12 @@
     manifest/SPLIT.KIND.npy     uint16[records]: how many index entries of that kind each record has (the other kinds)
 """
 
+import contextlib
+import fcntl
 import json
 import os
+import uuid
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -40,16 +44,32 @@ def read(directory: str) -> dict[str, Any]:
 def write(directory: str, splits: dict[str, Any]) -> str:
     """Writes the manifest of these splits at once, never half; returns its path."""
     path = os.path.join(directory, FILE)
-    with tf.io.gfile.GFile(path + ".part", "w") as f:
+    part = f"{path}-{uuid.uuid4().hex[:8]}.part"
+    with tf.io.gfile.GFile(part, "w") as f:
         f.write(json.dumps({"schema": SCHEMA_VERSION, "splits": splits}, indent=1, ensure_ascii=False))
-    tf.io.gfile.rename(path + ".part", path, overwrite=True)
+    tf.io.gfile.rename(part, path, overwrite=True)
     return path
 
 
 def add(directory: str, split: str, description: dict[str, Any]) -> str:
     """Adds or replaces one split; the others stay."""
-    there = read(directory) if tf.io.gfile.exists(os.path.join(directory, FILE)) else {}
-    return write(directory, {**there, split: description})
+    with _alone(directory):
+        there = read(directory) if tf.io.gfile.exists(os.path.join(directory, FILE)) else {}
+        return write(directory, {**there, split: description})
+
+
+@contextlib.contextmanager
+def _alone(directory: str) -> Iterator[None]:
+    """Two builds may finish their splits at once; where the directory is local, one waits for the other."""
+    if not os.path.isdir(directory):
+        yield
+        return
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def counts_file(directory: str, split: str, kind: str) -> str:

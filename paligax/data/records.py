@@ -88,6 +88,7 @@ LANGUAGES_OF_ITEMS: dict[str, Callable[[Record], list[str]]] = {
     "text": lambda r: [r["text_lang"]] if r["text"] else [],
 }
 ALWAYS_COUNTED = "en"
+UNKNOWN_LANGUAGE = "und"
 
 
 def _of_language(kind: str, language: str) -> Callable[[Record], int]:

@@ -50,6 +50,11 @@ def reader_class(kind: str) -> type:
     return getattr(importlib.import_module(f"paligax.data.ingest.readers.{module}"), name)
 
 
+def has_option(kind: str, name: str) -> bool:
+    """Whether a kind of source has an option of this name."""
+    return any(field.name == name for field in dataclasses.fields(reader_class(kind)))
+
+
 def make_reader(kind: str, **fields: Any) -> Any:
     """A reader of its fields; texts of a command line become the fields' types.
 

@@ -8,6 +8,7 @@ gives such a row weight 0 anyway.
 
 import io
 import math
+import re
 import warnings
 import zlib
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ MAX_TEXT_BYTES = 64 << 10
 MAX_IMAGE_BYTES = 64 << 20
 MAX_ITEMS = 4096  # captions, strings, boxes or questions of one record
 BOX_SLACK = 0.01  # how far outside the image a box may reach and be cut at its edge: rounding, not a mistake
+_CODE = re.compile(r"[A-Za-z]{2,8}([-_][A-Za-z0-9]{1,8}){0,3}")
 _MAX_FLOAT32 = float(np.finfo(np.float32).max)
 _PNG, _JPEG, _END_OF_JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"\xff\xd9"
 _OTHERS = {  # what else is an image, by its first bytes
@@ -43,13 +45,16 @@ def admit(record: Record, verify: bool = False) -> tuple[dict[str, Any] | None, 
       verify: decode every image, and leave out those that fail.
 
     The reasons: "invalid UTF-8", "text too long", "empty text", "too many items", "uneven groups", "bad box",
-    "not an image", "broken image", "image too large", "image file too large", "empty record"; and what was changed:
+    "not an image", "broken image", "image too large", "image file too large", "checksum differs", "not a language
+    code", "empty record"; and what was changed:
     "converted from <format>", "first frame of an animation".
     """
     flat, reasons = records.flatten(record), []
-    for key in ("id", "source", "text", "text_lang"):
+    for key in ("id", "source", "text"):
         flat[key], why = _text(flat[key])
         reasons += why
+    flat["text_lang"], why = _language(flat["text_lang"])
+    reasons += why
     for group, names in records.GROUPS.items():
         reasons += _admit_group(flat, group, names)
     labels = [_text(label) for label in flat["labels"][:MAX_ITEMS]]
@@ -57,7 +62,10 @@ def admit(record: Record, verify: bool = False) -> tuple[dict[str, Any] | None, 
     reasons += [reason for _, why in labels for reason in why]
     flat["score"] = _number(flat["score"])
     if flat["image"]:
-        flat["image"], why = sound_image(flat["image"], verify)
+        sound, why = sound_image(flat["image"], verify)
+        if isinstance(flat["image_crc"], int) and 0 <= flat["image_crc"] != zlib.crc32(flat["image"]):
+            sound, why = b"", ["checksum differs"]
+        flat["image"], flat["image_crc"] = sound, -1  # of what comes in, it is taken anew
         reasons += why
     if not flat["image"] and not flat["text"]:
         return None, reasons or ["empty record"]
@@ -90,6 +98,10 @@ def _admit_group(flat: dict[str, Any], group: str, names: Sequence[str]) -> list
                 columns[name][i], bad = _number(value), []
             elif name == "verified_absent":
                 columns[name][i], bad = bool(value), []
+            elif name == "lang":
+                columns[name][i], bad = _language(value)
+                if group == "ocr":  # its index entries are languages
+                    columns[name][i] = columns[name][i] or records.UNKNOWN_LANGUAGE
             else:
                 columns[name][i], bad = _text(value)
             why += bad
@@ -114,6 +126,14 @@ def _text(value: Any) -> tuple[str, list[str]]:
     except UnicodeError:  # lone surrogates of a JSON string among them
         return "", ["invalid UTF-8"]
     return text.replace("\0", "").strip(), []
+
+
+def _language(value: Any) -> tuple[str, list[str]]:
+    """A language's code, "" where it has not the form of one."""
+    text, why = _text(value)
+    if why or not text or _CODE.fullmatch(text):
+        return text, why
+    return "", ["not a language code"]
 
 
 def _number(value: Any) -> float:

@@ -46,10 +46,10 @@ def stages(
         given: dict[str, Any] = {} if radius is None else {"radius": radius}
         chosen.append(RemoveNearDuplicates(near_duplicates_of, **given))
     if keep_top is not None:
-        if score_with:
+        if chosen:
             raise ValueError(
-                "--keep_top needs all scores before it can choose. Build with --score_with first, then once more from "
-                "there: --source=records --path=THAT_DIRECTORY --keep_top=…"
+                "--keep_top must know all scores, languages and removals before it can choose. Build with the other "
+                "steps first, then once more from there: --source=records --path=THAT_DIRECTORY --keep_top=…"
             )
         from paligax.data.ingest import keep, pipeline
 

@@ -55,6 +55,11 @@ def finish(plan: Plan, digest: str, described: dict[str, Any]) -> dict[str, Any]
             total.update(note[key])
         for reason, some in note["samples"].items():
             samples[reason] = sorted([*samples.get(reason, []), *some], key=lambda s: s["key"])[:SAMPLES]
+    if not any(shard["records"] for shard in listed):
+        _clear(place)
+        why = ", ".join(f"{n:,} × {reason}" for key in ("problems", "removed") for reason, n in totals[key].items())
+        raise ValueError(f"No record came in for {place.split!r}: {why or 'the source is empty'}. Nothing was built.")
+    _remove_others(place, {shard["path"] for shard in listed})
     uniform = _write_counts(place, kinds, [shard["records"] for shard in listed])
     items = {kind: totals["items"][kind] for kind in kinds}
     summary = {
@@ -77,6 +82,13 @@ def finish(plan: Plan, digest: str, described: dict[str, Any]) -> dict[str, Any]
     )
     _clear(place)
     return json.loads(written)
+
+
+def _remove_others(place: Place, listed: set[str]) -> None:
+    """Shards of this split that a build which was given up left behind."""
+    for name in tf.io.gfile.listdir(place.directory):
+        if name.startswith(f"{place.name}-{place.split}.array_record-") and name not in listed:
+            tf.io.gfile.remove(os.path.join(place.directory, name))
 
 
 def _clear(place: Place) -> None:

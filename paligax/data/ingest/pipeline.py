@@ -18,7 +18,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from paligax.data import records
-from paligax.data.ingest import finishing, keep, shard_writer
+from paligax.data.ingest import admission, files, finishing, keep, shard_writer
 from paligax.data.ingest.reader import Problem, Reader, Record
 from paligax.data.ingest.shard_writer import Place, Plan
 from paligax.data.ingest.stage import Stage
@@ -100,23 +100,23 @@ def build(
         raise ValueError(f"split={split!r}: use letters, digits and underscores, like train or validation.")
     place = Place(os.fspath(directory), split, name)
     described = {"source": _described(reader), "stages": [_described(s) for s in stages], "verify": verify}
-    described |= {"name": name, "items": list(records.items(tuple(languages)))}
+    described |= {"name": name, "items": list(records.items(tuple(languages))), "files": _state(reader)}
     digest = hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()[:16]
     done = finishing.finished(place, digest)
     if done is not None:
-        return done
+        return done | {"built_before": True}
     count = _spill(place, reader, digest, described)
     plan = Plan(place, reader, tuple(stages), count, verify, tuple(languages))
     missing = [index for index in range(count) if not tf.io.gfile.exists(place.notes(index))]
     if missing:
-        with beam.Pipeline(options=options(beam_arguments)) as pipeline:
+        with beam.Pipeline(options=options(beam_arguments, len(missing))) as pipeline:
             _ = (
                 pipeline
                 | "Units" >> beam.Create(missing)
                 | "Spread" >> beam.Reshuffle()
                 | "Shards" >> beam.ParDo(_WriteShard(plan))
             )
-    return finishing.finish(plan, digest, described)
+    return finishing.finish(plan, digest, described) | {"built_before": False}
 
 
 def top_fraction(
@@ -157,21 +157,47 @@ def top_fraction(
 
 def _scores(unit: str, reader: Reader, key: str) -> Iterator[tuple[str, float, str]]:
     for record in reader.read(json.loads(unit)):
-        if not isinstance(record, Problem):
-            yield keep.scored(records.flatten(record), key)
+        if isinstance(record, Problem):
+            continue
+        admitted, _ = admission.admit(record)  # as it will come in
+        if admitted is not None:
+            yield keep.scored(admitted, key)
 
 
-def options(arguments: Sequence[str] = ()) -> PipelineOptions:
-    """Beam's options. Without a --runner it is Beam's own on this machine, with a process for each core."""
-    arguments = list(arguments)
-    if not any(word.startswith("--runner") for word in arguments):
-        arguments = ["--runner=FnApiRunner", *arguments]
-        if not any(word.startswith("--direct_") for word in arguments):
-            arguments += ["--direct_running_mode=multi_processing", f"--direct_num_workers={os.cpu_count() or 1}"]
-    if not any(word.startswith("--default_sdk_harness_log_level") for word in arguments):
-        arguments.append("--default_sdk_harness_log_level=WARNING")
+def options(arguments: Sequence[str] = (), most_workers: int = 1 << 16) -> PipelineOptions:
+    """Beam's options. Without another --runner it is Beam's own on this machine, with a process for each core.
+
+    ``most_workers``: as many as there is work for.
+    """
+    given = dict(word.removeprefix("--").partition("=")[::2] for word in arguments)
+    if given.get("runner", "DirectRunner") == "DirectRunner":
+        given["runner"] = "FnApiRunner"
+        given.setdefault("direct_running_mode", "multi_processing")
+    if given.get("direct_running_mode") == "multi_processing":
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        given.setdefault("direct_num_workers", str(min(cores, most_workers)))
+        if given["direct_num_workers"] == "1":  # a process of its own would only have TensorFlow to import
+            given["direct_running_mode"] = "in_memory"
+    given.setdefault("default_sdk_harness_log_level", "WARNING")
     logging.getLogger("apache_beam").setLevel(logging.WARNING)
-    return PipelineOptions(arguments)
+    return PipelineOptions([f"--{name}={value}" if value else f"--{name}" for name, value in given.items()])
+
+
+def _state(reader: Reader) -> dict[str, str]:
+    """Option → hash of names, sizes and times of the files that it names: it changes with the source."""
+    found = {}
+    for field in dataclasses.fields(reader):
+        value = getattr(reader, field.name)
+        if not isinstance(value, str) or not value or "/" not in value and not os.path.exists(value):
+            continue
+        try:
+            paths = [value] if tf.io.gfile.isdir(value) and field.name == "images" else files.matching(value)
+            stats = [(path, tf.io.gfile.stat(path)) for path in paths]
+        except (OSError, tf.errors.OpError):
+            continue
+        text = "\n".join(f"{path} {stat.length} {stat.mtime_nsec}" for path, stat in stats)
+        found[field.name] = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
+    return found
 
 
 def _spill(place: Place, reader: Reader, digest: str, described: dict[str, Any]) -> int:

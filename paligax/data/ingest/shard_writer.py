@@ -67,6 +67,7 @@ class Tally:
 
     def sample(self, reason: str, name: str, record: Record | None = None) -> None:
         """Keeps the SAMPLES with the smallest hashes: as good as drawn, and the same in every build."""
+        name = name.encode("utf-8", "replace").decode()  # foreign names may hold half a surrogate pair
         key = hashlib.sha256(f"{reason}/{name}".encode()).hexdigest()[:16]
         kept = self.samples.setdefault(reason, [])
         if len(kept) == SAMPLES and key >= kept[-1]["key"]:
@@ -112,7 +113,11 @@ def write_shard(plan: Plan, index: int, unit: Unit) -> dict[str, Any]:
     writer = array_record_module.ArrayRecordWriter(local, shards.WRITER_OPTIONS)
     try:
         for record in _through(plan.stages, _admitted(plan, unit, tally), tally):
-            serialized = records.encode(record)
+            try:
+                serialized = records.encode(record)
+            except (ValueError, TypeError) as error:  # a field that its reader made something else of
+                tally.reasons[f"failed: {type(error).__name__}"] += 1
+                continue
             digest.update(serialized)
             writer.write(serialized)
             counts.append(records.count_items(record, plan.languages))
@@ -137,8 +142,9 @@ def write_shard(plan: Plan, index: int, unit: Unit) -> dict[str, Any]:
         "sides": dict(tally.sides),
         "samples": tally.samples,
     }
-    with tf.io.gfile.GFile(place.counts(index), "wb") as f:
-        np.save(f, array)
+    saved = io.BytesIO()
+    np.save(saved, array)
+    write_atomically(place.counts(index), saved.getvalue())
     tf.io.gfile.rename(part, final, overwrite=True)
     write_atomically(place.notes(index), json.dumps(notes, ensure_ascii=False).encode())  # last: it says "finished"
     return notes
@@ -167,7 +173,10 @@ def _admitted(plan: Plan, unit: Unit, tally: Tally) -> Iterator[Record]:
             tally.reasons[item.reason] += 1
             tally.sample(item.reason, item.where)
             continue
-        record, reasons = admission.admit(item, plan.verify)
+        try:
+            record, reasons = admission.admit(item, plan.verify)
+        except Exception as error:  # noqa: BLE001  (one record, whatever it holds, doesn't stop a build)
+            record, reasons = None, [f"failed: {type(error).__name__}"]
         for reason in reasons:
             tally.reasons[reason] += 1
             tally.sample(reason, _name(item), record)

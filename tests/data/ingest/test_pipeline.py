@@ -23,7 +23,7 @@ class Numbers(Reader):
     """Four units of five records; every record's score is its number."""
 
     path: str
-    units_read: str = ""
+    units_read: pathlib.Path | None = None
 
     def units(self):
         for unit in range(4):
@@ -85,7 +85,8 @@ def test_units_become_shards_with_a_manifest_and_a_summary(tmp_path):
 def test_the_same_build_again_is_done_and_another_is_refused(tmp_path):
     directory = str(tmp_path / "data")
     first = pipeline.build(Numbers("here"), directory, "train", [], HERE)
-    assert pipeline.build(Numbers("here"), directory, "train", [], HERE) == first
+    again = pipeline.build(Numbers("here"), directory, "train", [], HERE)
+    assert again == first | {"built_before": True} and not first["built_before"]
     with pytest.raises(ValueError, match="already has a split 'train'"):
         pipeline.build(Numbers("elsewhere"), directory, "train", [], HERE)
     pipeline.build(Numbers("elsewhere"), directory, "validation", [], HERE)
@@ -95,7 +96,7 @@ def test_the_same_build_again_is_done_and_another_is_refused(tmp_path):
 def test_a_stopped_build_goes_on_with_what_is_missing(tmp_path, monkeypatch):
     directory, read = str(tmp_path / "data"), tmp_path / "read"
     read.mkdir()
-    reader = Numbers("here", str(read))
+    reader = Numbers("here", read)
     write = shard_writer.write_shard
 
     def stop_at_two(plan, index, unit):
@@ -148,3 +149,35 @@ def test_an_empty_source_is_told(tmp_path):
 
     with pytest.raises(ValueError, match="has nothing to read"):
         pipeline.build(Nothing("here"), str(tmp_path), "train", [], HERE)
+
+
+def test_nothing_usable_is_an_error_and_leaves_nothing(tmp_path):
+    class Broken(Numbers):
+        def read(self, unit):
+            yield {"id": "\ud800", "image": b"no image"}
+            yield Problem("image missing", "\ud800.jpg")
+
+    for _ in range(2):
+        with pytest.raises(ValueError, match="No record came in for 'train': 4 × .*, 4 × "):
+            pipeline.build(Broken("here"), str(tmp_path / "data"), "train", [], HERE)
+    assert not list((tmp_path / "data").glob("*.json"))
+
+
+def test_a_source_that_changed_is_not_the_same_build(tmp_path):
+    source, directory = tmp_path / "source.txt", str(tmp_path / "data")
+    source.write_text("one")
+    pipeline.build(Numbers(str(source)), directory, "train", [], HERE)
+    source.write_text("another")
+    with pytest.raises(ValueError, match="already has a split 'train'"):
+        pipeline.build(Numbers(str(source)), directory, "train", [], HERE)
+
+
+def test_workers_are_as_many_as_there_is_work_for():
+    def chosen(*arguments, work=100):
+        found = pipeline.options(arguments, work).get_all_options()
+        return found["runner"], found["direct_running_mode"], found["direct_num_workers"]
+
+    assert chosen("--direct_num_workers=3") == ("FnApiRunner", "multi_processing", 3)
+    assert chosen("--runner=DirectRunner", "--direct_num_workers=3") == ("FnApiRunner", "multi_processing", 3)
+    assert chosen(work=1)[1] == "in_memory"
+    assert chosen("--runner=FnApiRunner")[1] == "in_memory"

@@ -13,7 +13,7 @@ from paligax.data import records
 from paligax.data.ingest.reader import Record
 from paligax.data.runtime import tf
 
-OURS = (*records.SCALARS, *records.SEQUENCES, *records.GROUPS)
+OURS = tuple(key for key in (*records.SCALARS, *records.SEQUENCES, *records.GROUPS) if key != "image_crc")
 _TYPES = records.SCALARS | {key: dtype for key, (dtype, _) in records.SEQUENCES.items()}
 # The field that a group's plain texts are.
 _MAIN = {"alt_text": "text", "ocr": "text", "objects": "label", "qa": "question"}
