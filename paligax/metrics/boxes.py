@@ -4,9 +4,10 @@ A box is written `ymin xmin ymax xmax class`, coordinates as integers 0 … bins
 boxes one after the other: `10 20 90 100 cat 20 30 100 100 dog`.
 """
 
+import collections
 import dataclasses
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -14,6 +15,17 @@ from paligax.metrics.text import normalise
 
 COCO_THRESHOLDS = tuple(np.linspace(0.5, 0.95, 10).round(2).tolist())
 _RECALLS = np.linspace(0, 1, 101)  # COCO's recall levels
+_ROUNDING = 1e-9  # an overlap that misses a threshold by so little equals it: coordinates are fractions of the image
+
+# What is wrong with a piece of generated text that is no box; the first that is true of it.
+PROBLEMS = (
+    "no_coordinates",  # words at the very beginning
+    "cut_off",  # numbers at the end, without a class
+    "too_few_coordinates",  # fewer than four numbers before the class
+    "out_of_range",  # a number beyond bins - 1
+    "reversed",  # ymin > ymax or xmin > xmax
+    "surplus_numbers",  # numbers before the last four, with no class before them that they could belong to
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,12 +37,14 @@ class Boxes:
       labels: class of each box.
       scores: float[n]; confidence. None: all equal, as in generated text, which ranks boxes by image, then by place.
       malformed: number of pieces of the text that were no box.
+      problems: the same apart by kind (PROBLEMS), as far as they occur.
     """
 
     boxes: np.ndarray
     labels: tuple[str, ...]
     scores: np.ndarray | None = None
     malformed: int = 0
+    problems: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         object.__setattr__(self, "boxes", np.asarray(self.boxes, np.float64).reshape(-1, 4))
@@ -59,28 +73,38 @@ def parse_boxes(text: str, bins: int = 1000) -> Boxes:
     pieces = list(itertools.zip_longest((r for n, r in runs if n), (r for n, r in runs if not n), fillvalue=[]))
     boxes: list[list[float]] = []
     labels: list[str] = []
-    malformed = 0
+    problems: collections.Counter = collections.Counter()
     before_is_box = False
     for numbers, label in pieces:
         extra, numbers = numbers[:-4], numbers[-4:]
         if extra and before_is_box:
             labels[-1] = " ".join([labels[-1], *extra])
         elif extra:
-            malformed += 1
+            problems["surplus_numbers"] += 1
         values = [int(n[:9]) for n in numbers]
-        before_is_box = (
-            len(values) == 4
-            and bool(label)
-            and max(values) < bins
-            and values[0] <= values[2]
-            and values[1] <= values[3]
-        )
-        if before_is_box:
+        problem = _problem(values, label, bins)
+        before_is_box = not problem
+        if problem:
+            problems[problem] += 1
+        else:
             boxes.append([v / (bins - 1) for v in values])
             labels.append(" ".join(label))
-        else:
-            malformed += 1
-    return Boxes(np.asarray(boxes).reshape(-1, 4), tuple(labels), malformed=malformed)
+    return Boxes(np.asarray(boxes).reshape(-1, 4), tuple(labels), malformed=problems.total(), problems=dict(problems))
+
+
+def _problem(values: Sequence[int], label: Sequence[str], bins: int) -> str:
+    """One of PROBLEMS; "" where up to four numbers and the words behind them are a box."""
+    if not values:
+        return "no_coordinates"
+    if not label:
+        return "cut_off"
+    if len(values) < 4:
+        return "too_few_coordinates"
+    if max(values) >= bins:
+        return "out_of_range"
+    if values[0] > values[2] or values[1] > values[3]:
+        return "reversed"
+    return ""
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -99,19 +123,19 @@ def _matches(overlap: np.ndarray, threshold: float) -> np.ndarray:
     free = np.ones(overlap.shape[1], bool)
     for i, row in enumerate(overlap):
         row = np.where(free, row, -1.0)
-        if row.size and row.max() >= threshold:
+        if row.size and row.max() >= threshold - _ROUNDING:
             hit[i] = True
             free[len(row) - 1 - int(row[::-1].argmax())] = False
     return hit
 
 
-def _class_precision(images: Iterable[tuple], thresholds: Sequence[float]) -> list[float]:
+def _class_precision(images: Iterable[tuple], thresholds: Sequence[float], max_detections: int) -> list[float]:
     """COCO's interpolated average precision of one class at each threshold; images: (true boxes, boxes, scores)."""
     overlaps, scores, total = [], [np.zeros(0)], 0
     for truth, boxes, score in images:
         total += len(truth)
         if len(boxes):
-            order = np.argsort(-score, kind="stable")
+            order = np.argsort(-score, kind="stable")[:max_detections]
             overlaps.append(iou(boxes[order], truth))
             scores.append(score[order])
     if not overlaps:
@@ -129,13 +153,16 @@ def _class_precision(images: Iterable[tuple], thresholds: Sequence[float]) -> li
 
 
 def average_precision(
-    targets: Sequence[Boxes], predictions: Sequence[Boxes], thresholds: Sequence[float] = COCO_THRESHOLDS
+    targets: Sequence[Boxes],
+    predictions: Sequence[Boxes],
+    thresholds: Sequence[float] = COCO_THRESHOLDS,
+    max_detections: int = 100,
 ) -> np.ndarray:
     """float64[len(thresholds)]: average precision at each IoU threshold, averaged over the classes with a true box.
 
-    As pycocotools' COCOeval (all areas, at most 100 detections a class and image: beyond, we keep all). Boxes without
-    scores count as equally sure and are ranked by image, then in the order given, which is what pycocotools makes of
-    equal scores. NaN where there is no true box at all.
+    As pycocotools' COCOeval: all areas, the best `max_detections` of a class and image. Boxes without scores count as
+    equally sure and are ranked by image, then in the order given, which is what pycocotools makes of equal scores. NaN
+    where there is no true box at all.
     """
     if len(targets) != len(predictions):
         raise ValueError(f"Got {len(targets)} targets and {len(predictions)} predictions; give one each an image.")
@@ -151,5 +178,27 @@ def average_precision(
             (t.boxes[true == name], p.boxes[found == name], score[found == name])
             for t, true, p, found, score in zip(targets, true_labels, predictions, found_labels, scores, strict=True)
         )
-        table.append(_class_precision(images, thresholds))
+        table.append(_class_precision(images, thresholds, max_detections))
     return np.mean(table, axis=0)
+
+
+def detection(targets: Sequence[Boxes], predictions: Sequence[Boxes]) -> dict[str, float]:
+    """{"ap50", "ap" (mean over IoU 0.5 to 0.95), "malformed"}; "malformed" is the share of pieces that were no box."""
+    precision = average_precision(targets, predictions)
+    malformed = sum(p.malformed for p in predictions)
+    pieces = malformed + sum(len(p.labels) for p in predictions)
+    return {
+        "ap50": float(precision[0]),
+        "ap": float(precision.mean()),
+        "malformed": malformed / max(pieces, 1),
+    }
+
+
+def box_problems(targets: Sequence[Boxes], predictions: Sequence[Boxes]) -> dict[str, float]:
+    """{"malformed_<kind>" for each of PROBLEMS}: share of the generated pieces that were no box for that reason."""
+    del targets
+    found: collections.Counter = collections.Counter()
+    for prediction in predictions:
+        found.update(prediction.problems)
+    pieces = sum(p.malformed + len(p.labels) for p in predictions)
+    return {f"malformed_{kind}": found[kind] / max(pieces, 1) for kind in PROBLEMS}

@@ -1,4 +1,6 @@
-"""Scores of multi-label classification."""
+"""Scores of classification: of many labels at once, and of one class chosen by its score."""
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -42,3 +44,34 @@ def precision_at_1(labels: np.ndarray, scores: np.ndarray) -> float:
     if not some.any():
         return float("nan")
     return float(labels[some][np.arange(some.sum()), scores[some].argmax(axis=1)].mean())
+
+
+def top_k_accuracy(targets: Sequence[int], predictions: np.ndarray, ks: Sequence[int] = (1, 5)) -> dict[str, float]:
+    """Classification by scoring: is the right class among the k of the highest score?
+
+    Args:
+      targets: int[N]; index of each example's right class.
+      predictions: float[N, C]; log-likelihood of each class's name after the prompt, or another score, -inf allowed. Of
+        equal scores the first class is the higher, as argmax has it.
+      ks: those that are not below C are left out, as they say nothing.
+
+    Returns:
+      {"accuracy" (k = 1), "top_5_accuracy", …}, shares of the examples.
+
+    Raises:
+      ValueError: where shapes don't fit, a target is no class, or a score is NaN.
+    """
+    targets, scores = np.asarray(targets), np.asarray(predictions, np.float64)
+    if scores.ndim != 2 or not scores.size or targets.shape != scores.shape[:1]:
+        raise ValueError(
+            f"Needed: a class index of each example and scores [examples, classes]; got shapes {targets.shape} and "
+            f"{scores.shape}."
+        )
+    if not np.issubdtype(targets.dtype, np.integer) or targets.min() < 0 or targets.max() >= scores.shape[1]:
+        raise ValueError(f"Targets must be class indices 0 … {scores.shape[1] - 1}; got {np.unique(targets)[:10]}.")
+    if np.isnan(scores).any():
+        raise ValueError(f"{int(np.isnan(scores).any(axis=1).sum())} of {len(scores)} examples have a score of NaN.")
+    right = scores[np.arange(len(targets)), targets][:, None]
+    before = np.arange(scores.shape[1]) < targets[:, None]
+    rank = ((scores > right) | ((scores == right) & before)).sum(axis=1)
+    return {"accuracy" if k == 1 else f"top_{k}_accuracy": float((rank < k).mean()) for k in ks if k < scores.shape[1]}

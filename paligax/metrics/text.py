@@ -3,7 +3,7 @@
 import collections
 import re
 import unicodedata
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -45,7 +45,8 @@ def words(text: str) -> list[str]:
     return found
 
 
-def _check(references: Sequence, predictions: Sequence) -> None:
+def check_pairs(references: Sequence, predictions: Sequence) -> None:
+    """Raises ValueError unless there are as many targets as predictions, and at least one."""
     if len(references) != len(predictions) or not len(predictions):
         raise ValueError(
             f"Metrics need as many targets as predictions and at least one; got {len(references)} targets and "
@@ -55,14 +56,14 @@ def _check(references: Sequence, predictions: Sequence) -> None:
 
 def exact_match(references: Sequence[Collection[str]], predictions: Sequence[str]) -> float:
     """Share of the predictions that equal any of their references, both normalised."""
-    _check(references, predictions)
+    check_pairs(references, predictions)
     hits = [normalise(p) in {normalise(r) for r in rs} for rs, p in zip(references, predictions, strict=True)]
     return float(np.mean(hits))
 
 
 def list_match(targets: Sequence[str], predictions: Sequence[str], separator: str = ",") -> float:
     """Share of the predictions that name the same things as their targets, in any order: "a, b" equals "b, a"."""
-    _check(targets, predictions)
+    check_pairs(targets, predictions)
 
     def items(text: str) -> collections.Counter:
         return collections.Counter(item for piece in text.split(separator) if (item := normalise(piece)))
@@ -79,14 +80,14 @@ def _f1(reference: str, prediction: str) -> float:
 
 def token_f1(references: Sequence[Collection[str]], predictions: Sequence[str]) -> float:
     """Mean F1 of the words shared with the best reference, as SQuAD scores answers."""
-    _check(references, predictions)
+    check_pairs(references, predictions)
     best = [max((_f1(r, p) for r in rs), default=0.0) for rs, p in zip(references, predictions, strict=True)]
     return float(np.mean(best))
 
 
 def token_accuracy(targets: Sequence[Sequence[int]], predictions: Sequence[Sequence[int]]) -> float:
     """Share of all target tokens that stand in the prediction at the same position; missing positions are wrong."""
-    _check(targets, predictions)
+    check_pairs(targets, predictions)
     right = sum(sum(a == b for a, b in zip(t, p, strict=False)) for t, p in zip(targets, predictions, strict=True))
     return right / max(sum(len(t) for t in targets), 1)
 
@@ -109,7 +110,7 @@ def span_accuracy(
     targets: Sequence[Sequence[int]], predictions: Sequence[Sequence[int]], sentinels: Collection[int]
 ) -> float:
     """Share of all masked-out spans that the prediction fills exactly; a span is found by its sentinel."""
-    _check(targets, predictions)
+    check_pairs(targets, predictions)
     hits = total = 0
     for target, prediction in zip(targets, predictions, strict=True):
         given: dict[int, list[int]] = {}
@@ -121,17 +122,25 @@ def span_accuracy(
     return hits / max(total, 1)
 
 
-def _distances(target: str, prediction: str) -> np.ndarray:
+def _distances(target: Sequence[Hashable], prediction: Sequence[Hashable]) -> np.ndarray:
     """int64[len(target) + 1, len(prediction) + 1]: edit distances between all beginnings (Levenshtein)."""
+    numbers: dict[Hashable, int] = {}
+    target, prediction = (
+        np.array([numbers.setdefault(item, len(numbers)) for item in items], np.int64) for items in (target, prediction)
+    )
     steps = np.arange(len(prediction) + 1)
-    letters = np.array(list(prediction), "U1")
     table = np.empty((len(target) + 1, len(prediction) + 1), np.int64)
     table[0] = steps
-    for i, letter in enumerate(target, 1):
-        row = table[i - 1] + 1  # letter left out
-        row[1:] = np.minimum(row[1:], table[i - 1, :-1] + (letters != letter))  # taken, or replaced
+    for i, item in enumerate(target, 1):
+        row = table[i - 1] + 1  # item left out
+        row[1:] = np.minimum(row[1:], table[i - 1, :-1] + (prediction != item))  # taken, or replaced
         table[i] = np.minimum.accumulate(row - steps) + steps  # put in: min over k ≤ j of row[k] + j - k
     return table
+
+
+def edit_distance(target: Sequence[Hashable], prediction: Sequence[Hashable]) -> int:
+    """Least number of items (letters of texts) left out, put in or replaced that makes one of the other."""
+    return int(_distances(target, prediction)[-1, -1])
 
 
 def _errors_at(target: str, prediction: str) -> np.ndarray:
@@ -168,7 +177,7 @@ def character_error_rate(
       training ("…_seen") and never seen ("…_unseen"), as far as the set has such words. A blank belongs to the word
       before it, so the edits of both kinds add up to the whole.
     """
-    _check(targets, predictions)
+    check_pairs(targets, predictions)
     unseen_words = {unicodedata.normalize("NFC", word) for word in unseen_words}
     edits, characters = collections.Counter(), collections.Counter()
     for target, prediction in zip(targets, predictions, strict=True):
@@ -188,3 +197,18 @@ def character_error_rate(
             if characters[kind]:
                 rates[f"character_error_rate_{kind}"] = edits[kind] / characters[kind]
     return rates
+
+
+def word_error_rate(targets: Sequence[str], predictions: Sequence[str]) -> dict[str, float]:
+    """{"word_error_rate": edited over target words}, summed over the set, so it may exceed 1.
+
+    Words are what blanks separate, in Unicode's composed form; case and punctuation count. In scripts without blanks a
+    whole text is one word: take `character_error_rate` there.
+    """
+    check_pairs(targets, predictions)
+    edits = words = 0
+    for target, prediction in zip(targets, predictions, strict=True):
+        target, prediction = (unicodedata.normalize("NFC", text).split() for text in (target, prediction))
+        edits += edit_distance(target, prediction)
+        words += len(target)
+    return {"word_error_rate": edits / max(words, 1)}

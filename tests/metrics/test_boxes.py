@@ -7,7 +7,15 @@ import math
 import numpy as np
 import pytest
 
-from paligax.metrics import Boxes, average_precision, format_boxes, parse_boxes
+from paligax.metrics import (
+    PROBLEMS,
+    Boxes,
+    average_precision,
+    box_problems,
+    detection,
+    format_boxes,
+    parse_boxes,
+)
 from paligax.metrics.boxes import COCO_THRESHOLDS, iou
 
 
@@ -71,7 +79,7 @@ def test_average_precision_by_hand():
     assert math.isnan(average_precision([Boxes([], ())], found, (0.5,))[0])
 
 
-def _coco(targets, predictions):
+def _coco(targets, predictions, pixels=1000):
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
@@ -81,7 +89,9 @@ def _coco(targets, predictions):
         found = []
         for image, boxes in enumerate(images, 1):
             scores = np.ones(len(boxes.labels)) if boxes.scores is None else boxes.scores
-            for (y0, x0, y1, x1), label, score in zip(boxes.boxes * 1000, boxes.labels, scores, strict=True):
+            for (y0, x0, y1, x1), label, score in zip(
+                np.round(boxes.boxes * pixels, 9), boxes.labels, scores, strict=True
+            ):
                 fields = {"image_id": image, "category_id": names.index(label) + 1, "bbox": [x0, y0, x1 - x0, y1 - y0]}
                 extra = {"score": score} if scored else {"id": len(found) + 1, "iscrowd": 0}
                 found.append(fields | extra | {"area": (y1 - y0) * (x1 - x0)})
@@ -120,3 +130,61 @@ def test_average_precision_agrees_with_pycocotools(scored):
     assert 0.05 < ours[0] < 0.95
     np.testing.assert_allclose(ours, _coco(targets, predictions), rtol=0, atol=1e-12)
     assert len(ours) == len(COCO_THRESHOLDS)
+
+
+@pytest.mark.parametrize(
+    "text, problems",
+    [
+        ("1 2 3 4 cat", {}),
+        ("cat 1 2 3 4 cat", {"no_coordinates": 1}),
+        ("1 2 3 4 cat 5 6", {"cut_off": 1}),
+        ("1 2 3 4 cat 5 6 7 8", {"cut_off": 1}),
+        ("1 2 3 cat 1 2 dog", {"too_few_coordinates": 2}),
+        ("1 2 3 101 cat", {"out_of_range": 1}),
+        ("3 2 1 4 cat 1 4 3 2 cat", {"reversed": 2}),
+        ("9 1 2 3 4 cat", {"surplus_numbers": 1}),
+        ("9 3 2 1 4 cat", {"surplus_numbers": 1, "reversed": 1}),
+        ("999 2 3 cat", {"too_few_coordinates": 1}),  # one kind each
+    ],
+)
+def test_problems_are_counted_by_kind(text, problems):
+    found = parse_boxes(text, bins=101)
+    assert found.problems == problems
+    assert found.malformed == sum(problems.values())
+    assert set(problems) <= set(PROBLEMS)
+
+
+def test_metric_functions():
+    truth = [Boxes([[0, 0, 0.5, 0.5]], ("cat",)), Boxes([[0, 0, 1, 1]], ("dog",))]
+    found = [parse_boxes("0 0 50 50 cat 1 2 cat", bins=101), parse_boxes("3 2 1 4 dog 0 0 100 100 dog", bins=101)]
+    assert detection(truth, found) == {"ap50": 1.0, "ap": 1.0, "malformed": 0.5}
+    shares = box_problems(truth, found)
+    assert shares == {f"malformed_{kind}": 0.0 for kind in PROBLEMS} | {
+        "malformed_too_few_coordinates": 0.25,
+        "malformed_reversed": 0.25,
+    }
+
+
+def test_at_most_a_hundred_of_a_class_and_image_count():
+    """As pycocotools counts: the right box stands behind 100 wrong ones."""
+    square, wrong = [0.5, 0.5, 1, 1], [0, 0, 0.1, 0.1]
+    truth, found = [Boxes([square], ("cat",))], [Boxes([wrong] * 100 + [square], ("cat",) * 101)]
+    assert average_precision(truth, found).max() == 0 == max(_coco(truth, found))
+    assert average_precision(truth, found, max_detections=101)[0] == pytest.approx(1 / 101)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_generated_boxes_agree_with_pycocotools(seed):
+    """On a coarse grid, where many overlaps equal a threshold and boxes are empty; pycocotools gets whole pixels."""
+    rng = np.random.default_rng(seed)
+    targets, predictions, texts = [], [], []
+    for _ in range(40):
+        corners = np.sort(rng.integers(0, 11, (rng.integers(1, 7), 2, 2)), axis=1).reshape(-1, 4)
+        moved = np.clip(corners + rng.integers(-1, 2, corners.shape) * (rng.random(corners.shape) < 0.3), 0, 10)
+        labels = rng.choice(["cat", "traffic light"], len(corners)).tolist()
+        targets.append(Boxes(corners / 10, tuple(labels)))
+        texts.append(format_boxes(moved / 10, labels, bins=11) + rng.choice(["", " 1 2", " 9 9 1 1 cat"]))
+        predictions.append(parse_boxes(texts[-1], bins=11))
+    ours = average_precision(targets, predictions)
+    assert 0.1 < ours[0] < 0.95 and sum(p.malformed for p in predictions) > 5
+    np.testing.assert_allclose(ours, _coco(targets, predictions, pixels=10), rtol=0, atol=1e-6)

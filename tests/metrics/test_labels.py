@@ -1,11 +1,13 @@
-"""Multi-label scores against values worked out by hand."""
+"""Scores of classification against values worked out by hand, and figures of scikit-learn."""
 
+import json
 import math
+import pathlib
 
 import numpy as np
 import pytest
 
-from paligax.metrics import mean_average_precision, precision_at_1
+from paligax.metrics import mean_average_precision, precision_at_1, top_k_accuracy
 
 LABELS = np.array([[1, 0, 0], [0, 1, 0], [1, 1, 0]])
 
@@ -31,3 +33,28 @@ def test_no_labels_at_all():
     assert math.isnan(precision_at_1(np.zeros((2, 2)), np.zeros((2, 2))))
     with pytest.raises(ValueError, match=r"\(2, 2\) and \(2, 3\)"):
         precision_at_1(np.zeros((2, 2)), np.zeros((2, 3)))
+
+
+def test_top_k_accuracy_equals_scikit_learn():
+    case = json.loads((pathlib.Path(__file__).parent / "cases" / "classification.json").read_text())["top_k"]
+    found = top_k_accuracy(case["targets"], np.array(case["scores"]), ks=(1, 3, 5))
+    assert found == {
+        "accuracy": pytest.approx(case["accuracy"]["1"]),
+        "top_3_accuracy": pytest.approx(case["accuracy"]["3"]),
+        "top_5_accuracy": pytest.approx(case["accuracy"]["5"]),
+    }
+
+
+def test_top_k_accuracy_by_hand():
+    scores = np.log([[0.5, 0.3, 0.2], [0.2, 0.5, 0.3], [0.4, 0.4, 0.2]])
+    assert top_k_accuracy([0, 2, 1], scores, ks=(1, 2, 3)) == {
+        "accuracy": pytest.approx(1 / 3),  # of equal scores the first class is the higher
+        "top_2_accuracy": 1.0,
+    }
+    assert top_k_accuracy([1], [[-np.inf, 0.0]]) == {"accuracy": 1.0}
+    with pytest.raises(ValueError, match=r"indices 0 … 1; got \[2\]"):
+        top_k_accuracy([2], [[0.0, 1.0]])
+    with pytest.raises(ValueError, match="1 of 2 examples have a score of NaN"):
+        top_k_accuracy([0, 0], [[0.0, 1.0], [np.nan, 1.0]])
+    with pytest.raises(ValueError, match=r"\(2,\) and \(1, 2\)"):
+        top_k_accuracy([0, 0], [[0.0, 1.0]])

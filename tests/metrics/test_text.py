@@ -1,16 +1,21 @@
 """Scores of generated text against values worked out by hand."""
 
+import json
+import pathlib
+
 import numpy as np
 import pytest
 
 from paligax.metrics import (
     character_error_rate,
+    edit_distance,
     exact_match,
     list_match,
     normalise,
     span_accuracy,
     token_accuracy,
     token_f1,
+    word_error_rate,
     words,
 )
 from paligax.metrics.text import _distances, _errors_at
@@ -109,3 +114,22 @@ def test_character_error_rate_apart_for_words_seen_and_unseen():
 def test_mismatched_lengths_are_told():
     with pytest.raises(ValueError, match="2 targets and 1 predictions"):
         exact_match([["a"], ["b"]], ["a"])
+
+
+def test_edit_distance_of_words():
+    assert edit_distance("a red cat".split(), "a cat sleeps".split()) == 2
+    assert edit_distance(["aa"], ["ab"]) == 1  # items are compared whole
+    assert edit_distance([], ["a", "b"]) == 2
+
+
+def test_word_error_rate_by_hand():
+    # 1 of 3 words left out, and 0 of 1
+    assert word_error_rate(["a red cat", "dog"], ["a  cat", "dog"]) == {"word_error_rate": pytest.approx(1 / 4)}
+    assert word_error_rate(["Dog"], ["dog cat"]) == {"word_error_rate": 2.0}
+    assert word_error_rate([""], ["dog"]) == {"word_error_rate": 1.0}
+
+
+def test_word_error_rate_equals_jiwer():
+    case = json.loads((pathlib.Path(__file__).parent / "cases" / "word_error_rate.json").read_text())
+    targets, predictions = zip(*case["pairs"], strict=True)
+    assert word_error_rate(targets, predictions)["word_error_rate"] == pytest.approx(case["word_error_rate"], abs=1e-12)
