@@ -130,7 +130,7 @@ def main(words: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch_size", type=int, default=8)
     parser.add_argument("--input_length", type=int, default=64)
-    parser.add_argument("--target_length", type=int, default=32)
+    parser.add_argument("--target_length", type=int, default=16)
     parser.add_argument("--num_beams", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=pathlib.Path, help="where to write the result")

@@ -36,6 +36,7 @@ CONFIGURABLES = {
     "Frozen": "paligax.training.treatments:Frozen",
     # inference
     "Evaluator": "paligax.inference.evaluation:Evaluator",
+    "Decoding": "paligax.inference.generation:Decoding",
     # data
     "Data": "paligax.data:Data",
     "SentencePieceVocabulary": "paligax.vocabulary:SentencePieceVocabulary",

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from paligax.inference import blind, placement, predictors, scoring, shown
+from paligax.inference.generation import Decoding
 from paligax.inference.held_out import BLIND, HeldOut, Results, print_examples, print_table, print_task
 from paligax.metrics import LOWER_IS_BETTER
 from paligax.training.evaluation import Evaluation
@@ -35,6 +36,7 @@ class Evaluator(Evaluation):
       blind: whether each image task is asked again with the images exchanged.
       num_shown: how many examples of each task are kept to be shown, and how many of the lowest scores.
       seed: of the exchange and of what is shown.
+      decoding: how answers are found; greedily by default.
       class_names: of a classifier's outputs, for people; or the path of a file with one a line.
       label_groups: group → regular expression of class names; each class belongs to the first group that matches.
     """
@@ -48,6 +50,7 @@ class Evaluator(Evaluation):
     blind: bool = True
     num_shown: int = 6
     seed: int = 0
+    decoding: Decoding = dataclasses.field(default_factory=Decoding)
     class_names: tuple[str, ...] | str = ()
     label_groups: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
@@ -93,7 +96,7 @@ class Evaluator(Evaluation):
         if "labels" in data.feature_lengths:
             names = read_names(self.class_names)
             return predictors.LabelPredictor(module, names, group_classes(names, self.label_groups))
-        return predictors.TextPredictor(module, data.vocabulary, data.feature_lengths["targets"])
+        return predictors.TextPredictor(module, data.vocabulary, data.feature_lengths["targets"], self.decoding)
 
     def _ask(
         self, where: placement.Placement, predictor: predictors.Predictor, data: Any, task: Any

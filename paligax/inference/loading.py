@@ -6,7 +6,7 @@ import math
 import os
 import pathlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,7 +15,8 @@ import numpy as np
 from paligax import image as image_lib
 from paligax import models
 from paligax import vocabulary as vocabulary_lib
-from paligax.inference import decoding, export
+from paligax.inference import export, likelihood
+from paligax.inference.generation import Decoding, generate
 from paligax.interop import native
 from paligax.interop.foreign import KINDS, is_foreign, open_foreign
 
@@ -46,8 +47,9 @@ class Loaded:
         images: np.ndarray | Sequence[np.ndarray | None] | None,
         prompts: Sequence[str],
         max_length: int | None = None,
-    ) -> list[str]:
-        """Answers prompts about images, greedily.
+        **options: Any,
+    ) -> list[str] | list[list[str]]:
+        """Answers prompts about images, greedily unless the options say otherwise.
 
         Args:
           images: uint8[B, H, W, 3], or B arrays uint8[H, W, 3] of any sizes, which are resized as in training (the
@@ -55,13 +57,58 @@ class Loaded:
           prompts: B texts as in training, e.g. "Answer in EN: What is this? <extra_id_0>": ``<extra_id_k>`` becomes the
             sentinel, EOS is appended. Prompts that are too long lose their last words, but not a sentinel at their end.
           max_length: most tokens of an answer; the trained length by default.
+          options: of :class:`paligax.inference.generation.Decoding`: ``num_beams=4`` searches, ``temperature=0.7``
+            draws. With equal seeds an image and its prompt get the same draws, whatever is asked beside them.
 
         Returns:
-          B texts.
+          B texts; with ``num_samples=n`` above 1, B lists of n texts.
 
         Raises:
-          ValueError: where numbers, shapes or dtypes don't fit, or the model is a classifier.
+          ValueError: where numbers, shapes or dtypes don't fit, an option isn't known, or the model is a classifier.
         """
+        how = Decoding.of(options)
+        rows = self._rows(images, prompts)
+        length = max_length or self.feature_lengths["targets"]
+        answers: list[Any] = []
+        for example, active in self._batches(rows):
+            tokens = np.asarray(generate(self.module, self.params, example, how, max_length=length, active=active))
+            answers += [[self.vocabulary.decode(sample) for sample in row] for row in tokens[active]]
+        return answers if how.num_samples > 1 else [answer for (answer,) in answers]
+
+    def score(
+        self,
+        images: np.ndarray | Sequence[np.ndarray | None] | None,
+        prompts: Sequence[str],
+        answers: Sequence[str],
+    ) -> np.ndarray:
+        """How probable answers are, e.g. the names of classes: the encoder runs once a row, however many they are.
+
+        Args:
+          images: as of :meth:`generate`.
+          prompts: B texts, as there.
+          answers: C texts, each scored for every row, with EOS behind it.
+
+        Returns:
+          float32[B, C]: natural logarithms of the probabilities.
+
+        Raises:
+          ValueError: as there, or where there are no answers.
+        """
+        if isinstance(answers, str) or not len(answers):
+            raise ValueError(f"answers must be a list of texts, at least one; got {answers!r}.")
+        rows = self._rows(images, prompts)
+        ids = [[*self.vocabulary.encode(answer), self.vocabulary.eos_id] for answer in answers]
+        candidates = np.zeros((len(ids), max(map(len, ids))), np.int32)
+        for row, own in zip(candidates, ids, strict=True):
+            row[: len(own)] = own
+        scores = np.zeros((0, len(ids)), np.float32)
+        for example, active in self._batches(rows):
+            found = likelihood.of_candidates(self.module, self.params, example, candidates)
+            scores = np.concatenate([scores, np.asarray(found.total)[active]])
+        return scores
+
+    def _rows(self, images: Any, prompts: Any) -> list[tuple[np.ndarray, bool, list[int]]]:
+        """(picture, whether there is one, ids of the prompt) of each row, checked."""
         if self.vocabulary is None:
             raise ValueError(f"{type(self.module).__name__} generates no text; module.apply gives its logits.")
         if isinstance(prompts, str):
@@ -70,30 +117,26 @@ class Loaded:
         pictures = [None] * len(prompts) if images is None else list(images)
         if len(pictures) != len(prompts):
             raise ValueError(f"Got {len(pictures)} images and {len(prompts)} prompts; give one prompt each image.")
-        rows = [
+        return [
             (self._picture(picture, i), picture is not None, self._ids(prompt))
             for i, (picture, prompt) in enumerate(zip(pictures, prompts, strict=True))
         ]
-        length = max_length or self.feature_lengths["targets"]
-        answers: list[str] = []
-        while len(answers) < len(rows):
-            left = len(rows) - len(answers)
-            size = next((size for size in BATCH_SIZES if size >= left), BATCH_SIZES[-1])
-            answers += self._decode(rows[len(answers) : len(answers) + size], size, length)
-        return answers
 
-    def _decode(self, rows: Sequence[tuple[np.ndarray, bool, list[int]]], size: int, max_length: int) -> list[str]:
-        side = self.feature_lengths["image"]
-        image = np.zeros((size, side, side, 3), np.uint8)
-        image_mask, active = np.zeros(size, bool), np.zeros(size, bool)
-        inputs = np.zeros((size, self.feature_lengths["inputs"]), np.int32)
-        for i, (picture, has_image, ids) in enumerate(rows):
-            image[i], image_mask[i], active[i] = picture, has_image, True
-            inputs[i, : len(ids)] = ids
-        tokens = decoding.greedy(
-            self.module, self.params, image, inputs, image_mask, max_length=max_length, active=active
-        )
-        return [self.vocabulary.decode(row) for row in np.asarray(tokens)[: len(rows)]]
+    def _batches(
+        self, rows: Sequence[tuple[np.ndarray, bool, list[int]]]
+    ) -> Iterator[tuple[tuple[np.ndarray, ...], np.ndarray]]:
+        """((image, inputs, image_mask), bool[B] of the rows that are there) of a few sizes."""
+        side, begin = self.feature_lengths["image"], 0
+        while begin < len(rows):
+            size = next((size for size in BATCH_SIZES if size >= len(rows) - begin), BATCH_SIZES[-1])
+            image = np.zeros((size, side, side, 3), np.uint8)
+            image_mask, active = np.zeros(size, bool), np.zeros(size, bool)
+            inputs = np.zeros((size, self.feature_lengths["inputs"]), np.int32)
+            for i, (picture, has_image, ids) in enumerate(rows[begin : begin + size]):
+                image[i], image_mask[i], active[i] = picture, has_image, True
+                inputs[i, : len(ids)] = ids
+            yield (image, inputs, image_mask), active
+            begin += size
 
     def _picture(self, image: np.ndarray | None, i: int) -> np.ndarray:
         """uint8[H, W, 3] → uint8[px, px, 3]; zeros for None."""

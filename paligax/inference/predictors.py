@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from paligax.inference import decoding
+from paligax.inference.generation import Decoding, generate
 from paligax.inference.placement import Placement
 
 
@@ -44,23 +44,38 @@ class Predictor(abc.ABC):
 
 
 class TextPredictor(Predictor):
-    """Greedy decoding.
+    """Generated text.
 
     Args:
       module: a PaLI.
       vocabulary: of the run.
-      max_length: T, most tokens of an answer.
+      max_length: T, most tokens of an answer, where ``options`` leave it open.
+      options: how answers are found; greedily by default.
+
+    Raises:
+      ValueError: where the options ask for several answers a row: one is scored.
     """
 
-    def __init__(self, module: Any, vocabulary: Any, max_length: int):
+    def __init__(self, module: Any, vocabulary: Any, max_length: int, options: Decoding | None = None):
         self._module, self._vocabulary, self._max_length = module, vocabulary, max_length
+        self._options = options or Decoding()
+        if self._options.num_samples > 1:
+            raise ValueError(
+                f"Decoding.num_samples={self._options.num_samples}: an evaluation scores one answer a row; leave it "
+                "at 1."
+            )
 
     def __call__(self, placement: Placement, batch: Any, image: np.ndarray, active: np.ndarray) -> list[str]:
-        rows = placement.put((image, batch.inputs, batch.image_mask, active))
-        tokens = decoding.greedy(
-            self._module, placement.params, rows[0], rows[1], rows[2], max_length=self._max_length, active=rows[3]
+        *example, active = placement.put((image, batch.inputs, batch.image_mask, active))
+        tokens = generate(
+            self._module,
+            placement.params,
+            tuple(example),
+            self._options,
+            max_length=self._max_length,
+            active=active,
         )
-        return [self._vocabulary.decode(row) for row in placement.rows(tokens)]
+        return [self._vocabulary.decode(row[0]) for row in placement.rows(tokens)]
 
     def prompt(self, example: Mapping[str, Any]) -> str:
         return example["prompt"]

@@ -52,6 +52,10 @@ class PaLI(nn.Module):
         embedded = jnp.concatenate([tokens.astype(text.dtype), text], axis=1)
         return self.language.encode_embedded(embedded, mask), mask
 
+    def decode(self, targets: Array, states: Array, states_mask: Array) -> Array:
+        """See :meth:`MT5.decode`."""
+        return self.language.decode(targets, states, states_mask)
+
     def start_decoding(self, states: Array, states_mask: Array, max_length: int) -> Cache:
         """See :meth:`MT5.start_decoding`."""
         return self.language.start_decoding(states, states_mask, max_length)

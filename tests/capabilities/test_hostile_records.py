@@ -193,6 +193,7 @@ def damaged(tmp_path_factory):
     return directory
 
 
+@pytest.mark.slow
 def test_the_stream_gives_every_damaged_record_weight_zero_and_says_why(damaged):
     batch_size, counts, weights = 100, collections.Counter(), []
     rates = {name: 1 for name in ("captioning", "ocr", "vqa", "detection", "span_corruption")}

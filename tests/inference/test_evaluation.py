@@ -8,6 +8,7 @@ import pytest
 from paligax import models
 from paligax.inference import evaluation, shown
 from paligax.inference.evaluation import Evaluator, HeldOut
+from paligax.inference.generation import Decoding
 from tests.inference import held_out_data
 
 ORACLE = held_out_data.Oracle()
@@ -175,3 +176,27 @@ def test_shortfall_knows_which_way_is_better():
     example = shown.Shown("1", "", "", "", score=0.25)
     assert example.shortfall == 0.75 and dataclasses.replace(example, lower_is_better=True).shortfall == 0.25
     assert dataclasses.replace(example, score=None).shortfall is None
+
+
+def test_how_answers_are_found_is_an_option(directory, vocabulary):
+    data = held_out_data.data(directory)
+    vision = models.ViT(width=16, depth=1, mlp_dim=32, num_heads=2, patch_size=8)
+    language = models.MT5(16, 32, 1, 1, num_heads=2, head_dim=8, vocab_size=vocabulary.size, num_buckets=8)
+    module = models.PaLI(vision=vision, language=language)
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(
+        lambda leaf: rng.normal(0, 0.35, leaf.shape).astype(np.float32),
+        models.abstract_params(module, data.feature_lengths),
+    )
+    common = dict(data=data, tasks=("vqa",), num_examples=4, blind=False)
+    shown = {}
+    for name, decoding in {
+        "greedy": Decoding(max_length=6),
+        "beams": Decoding(max_length=6, num_beams=3),
+        "drawn": Decoding(max_length=6, temperature=2.0),
+    }.items():
+        found = Evaluator(**common, decoding=decoding).run(module, params)
+        shown[name] = [example.prediction for example in found.examples["vqa"]]
+    assert len({str(predictions) for predictions in shown.values()}) == 3
+    with pytest.raises(ValueError, match="scores one answer a row"):
+        Evaluator(**common, decoding=Decoding(temperature=1.0, num_samples=2)).run(module, params)

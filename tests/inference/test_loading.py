@@ -9,7 +9,7 @@ import pytest
 
 import paligax
 from paligax import image as image_lib
-from paligax.inference import decoding, export, loading
+from paligax.inference import decoding, export, likelihood, loading
 
 PROMPTS = ["Answer in EN: what? <extra_id_0>", "detect cat", "Answer in EN: where? <extra_id_0>"]
 
@@ -232,3 +232,32 @@ def test_a_classifier_run_is_opened_and_generates_nothing(tmp_path):
     assert opened.feature_lengths == {"image": 16, "labels": 11} and opened.vocabulary is None
     with pytest.raises(ValueError, match="Classifier generates no text"):
         opened.generate(None, ["what?"])
+
+
+def test_options_of_decoding_reach_the_model(loaded, images):
+    greedy = loaded.generate(images, PROMPTS)
+    assert loaded.generate(images, PROMPTS, num_beams=1) == greedy
+    beams = loaded.generate(images, PROMPTS, num_beams=4, num_samples=3)
+    assert [len(answers) for answers in beams] == [3, 3, 3] and len(set(sum(beams, []))) > 6
+    assert loaded.generate(images, PROMPTS, num_beams=4) == [answers[0] for answers in beams]
+    drawn = loaded.generate(images, PROMPTS, temperature=1.5, num_samples=2, seed=3)
+    assert loaded.generate(images[1:2], PROMPTS[1:2], temperature=1.5, num_samples=2, seed=3) == drawn[1:2]
+    assert loaded.generate(images, PROMPTS, temperature=1.5, num_samples=2, seed=4) != drawn
+    assert max(map(len, loaded.generate(images, PROMPTS, max_length=2))) <= 2
+    with pytest.raises(ValueError, match="no option 'num_beam'. Nearest: 'num_beams'"):
+        loaded.generate(images, PROMPTS, num_beam=2)
+
+
+def test_given_answers_are_scored(loaded, module, params, vocabulary, images):
+    answers = ["a cat", "no", "blue"]
+    scores = loaded.score(images, PROMPTS, answers)
+    assert scores.shape == (3, 3) and scores.dtype == np.float32 and (scores < 0).all()
+    np.testing.assert_allclose(loaded.score(images[2:], PROMPTS[2:], answers[::-1])[0, ::-1], scores[2], atol=1e-4)
+    targets = np.zeros((8, 5), np.int32)
+    targets[:, :3] = [*vocabulary.encode("no"), 1]
+    (example, active), *rest = loaded._batches(loaded._rows(images, PROMPTS))
+    assert not rest and active.sum() == 3
+    want = likelihood.of_targets(module, params, example, targets).total
+    np.testing.assert_allclose(scores[:, 1], np.asarray(want)[:3], atol=1e-4)
+    with pytest.raises(ValueError, match="answers must be a list of texts"):
+        loaded.score(images, PROMPTS, "no")
