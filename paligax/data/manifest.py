@@ -94,27 +94,37 @@ class CountsWriter:
     """
 
     def __init__(self, directory: str, split: str, kinds: list[str], total: int):
-        self._kinds, self._uniform = kinds, dict.fromkeys(kinds, -1)
-        self._paths = [counts_file(directory, split, kind) for kind in kinds]
+        self._kinds, self._total, self._written = kinds, total, 0
+        self._paths = {kind: counts_file(directory, split, kind) for kind in kinds}
+        self._uniform: dict[str, int] = {}  # what all records have had so far, of kinds without a file
+        self._files: dict[str, Any] = {}
         tf.io.gfile.makedirs(os.path.join(directory, "manifest"))
-        self._files = [tf.io.gfile.GFile(path, "wb") for path in self._paths]
-        header = {"descr": "<u2", "fortran_order": False, "shape": (total,)}
-        for file in self._files:
-            np.lib.format.write_array_header_1_0(file, header)
 
     def append(self, counts: np.ndarray) -> None:
         """uint16[kinds, records] of the next shard."""
-        for kind, file, row in zip(self._kinds, self._files, counts, strict=True):
-            file.write(row.astype("<u2").tobytes())
-            if row.size:
-                same = int(row[0]) if (row == row[0]).all() else None
-                self._uniform[kind] = same if self._uniform[kind] in (-1, same) else None
+        for kind, row in zip(self._kinds, counts, strict=True):
+            if not row.size:
+                continue
+            same = self._uniform.setdefault(kind, int(row[0])) if kind not in self._files else None
+            if kind not in self._files and (row != same).any():
+                self._begin(kind, self._uniform.pop(kind))
+            if kind in self._files:
+                self._files[kind].write(row.astype("<u2").tobytes())
+        self._written += counts.shape[1]
+
+    def _begin(self, kind: str, before: int) -> None:
+        """A kind's file, with what all records before had."""
+        file = self._files[kind] = tf.io.gfile.GFile(self._paths[kind], "wb")
+        header = {"descr": "<u2", "fortran_order": False, "shape": (self._total,)}
+        np.lib.format.write_array_header_1_0(file, header)
+        for start in range(0, self._written, 1 << 20):
+            file.write(np.full(min(1 << 20, self._written - start), before, "<u2").tobytes())
 
     def close(self) -> dict[str, int]:
-        """Removes the files that say nothing; returns the kinds that every record has equally often."""
-        uniform = {kind: max(same, 0) for kind, same in self._uniform.items() if same is not None}
-        for kind, path, file in zip(self._kinds, self._paths, self._files, strict=True):
+        """Returns the kinds that every record has equally often, which have no file."""
+        for file in self._files.values():
             file.close()
-            if kind in uniform:
+        for kind, path in self._paths.items():
+            if kind not in self._files and tf.io.gfile.exists(path):  # of an earlier count
                 tf.io.gfile.remove(path)
-        return uniform
+        return {kind: self._uniform.get(kind, 0) for kind in self._kinds if kind not in self._files}
