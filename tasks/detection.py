@@ -39,8 +39,9 @@ def detection(
         bottom, then left to right) or "size" (greatest area first).
       bins: coordinates are integers 0 … bins - 1: round(c · (bins - 1)).
 
-    Metrics: ap50, ap (IoU 0.5 to 0.95), malformed (share of generated pieces that are no box). Generated boxes have no
-    confidence: all are ranked as equals, in the order generated.
+    Metrics: ap50, ap (IoU 0.5 to 0.95), malformed (share of generated pieces that are no box) and that share by what is
+    wrong with them (metrics.PROBLEMS). Generated boxes have no confidence: all are ranked as equals, in the order
+    generated.
     """
     if box_order not in BOX_ORDERS:
         raise ValueError(f"box_order {box_order!r} is not known; choose one of {', '.join(BOX_ORDERS)}.")
@@ -69,14 +70,7 @@ def detection(
 
 
 def detection_metrics(targets, predictions):
-    precision = metrics.average_precision(targets, predictions)
-    malformed = sum(p.malformed for p in predictions)
-    pieces = malformed + sum(len(p.labels) for p in predictions)
-    return {
-        "ap50": float(precision[0]),
-        "ap": float(precision.mean()),
-        "malformed": malformed / max(pieces, 1),
-    }
+    return {**metrics.detection(targets, predictions), **metrics.box_problems(targets, predictions)}
 
 
 def detect(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 import seqio
 
 from paligax.data import Data, features, images, records, text
+from paligax.data.items import items_in
 from paligax.data.runtime import tf
 from paligax.data.sources import RecordSource
 from tasks.languages import UNKNOWN
@@ -34,18 +35,18 @@ def add_task(
     Args:
       data: the run's vocabulary, lengths and data directory.
       data_dir: reads this directory and not `data.data_dir`.
-      items: what of a record is one example (records.ITEMS).
+      items: what of a record is one example (paligax.data.items.ITEMS).
       steps: preprocessors between `records.unpack` and the end.
       metric_fn: (targets, predictions) → {metric: value}, the headline metric first.
       postprocess_fn: (output, example=, is_target=) → what `metric_fn` gets.
       has_image: False for text alone.
       languages: codes as they stand in the records: only what is in one of these is an example. The manifest must count
-        them, as it does "en" (paligax.data.records.items). () takes every language.
+        them, as it does "en" (paligax.data.items.items). () takes every language.
     """
     seqio.TaskRegistry.remove(name)
     first = [records.unpack]
     if languages:
-        items, first = records.items_in(items, languages), [*first, records.keep_languages(languages)]
+        items, first = items_in(items, languages), [*first, records.keep_languages(languages)]
     return seqio.TaskRegistry.add(
         name,
         source=RecordSource(_directory(name, data, data_dir), items=items),
@@ -76,7 +77,7 @@ def add_mixture(name: str, rates: Mapping[str, float]) -> seqio.Mixture:
 # ------------------------------------------------------------------------------------------------ steps' ends
 
 
-def finish(data: Data, sentinel: bool = True, whole_prompt: bool = False) -> Callable:
+def finish(data: Data, sentinel: bool = True, whole_prompt: bool = False, has_image: bool = True) -> Callable:
     """The last preprocessor: image bytes, "prompt" and "target" → "image", "inputs" and "targets".
 
     Args:
@@ -84,6 +85,7 @@ def finish(data: Data, sentinel: bool = True, whole_prompt: bool = False) -> Cal
         sentinel; with a field "prompt_head", which is kept whole, it is the first words of the rest that go.
       whole_prompt: skips an example whose prompt is too long instead ("prompt too long"), where a piece of it would ask
         something else.
+      has_image: False for tasks of text alone: "image" is left out, and nobody misses one.
 
     Host-side, "eval/input_length" and "eval/target_length" say how many ids there were before anything was left out,
     sentinel and EOS included; a step that leaves out pieces of its target says so in "whole_length" (without EOS).
@@ -104,11 +106,12 @@ def finish(data: Data, sentinel: bool = True, whole_prompt: bool = False) -> Cal
             ids = ids[tf.maximum(tf.size(ids) - left, 0) :]
             ids = tf.concat([head, tf.constant(space, tf.int32)[: tf.size(ids)], ids], axis=0)
         target = vocabulary.encode_tf(example["target"])
-        example = records.skip_if(example, example["image"] == "", "no image")
+        if has_image:
+            example = records.skip_if(example, example["image"] == "", "no image")
         if whole_prompt:
             example = records.skip_if(example, tf.size(ids) > room, "prompt too long")
         return {
-            "image": picture(example, data.feature_lengths["image"]),
+            **({"image": picture(example, data.feature_lengths["image"])} if has_image else {}),
             "inputs": tf.concat([ids[:room], end], axis=0),
             "targets": tf.concat([target[: data.feature_lengths["targets"] - 1], [data.vocabulary.eos_id]], axis=0),
             **carried(example),
@@ -124,6 +127,16 @@ def picture(example: Example, resolution: int) -> tf.Tensor:
     return tf.cond(
         records.usable(example),
         lambda: images.decode_and_resize(example["image"], resolution, example["image_crc"]),
+        lambda: tf.zeros((resolution, resolution, 3), tf.uint8),
+    )
+
+
+def random_part(example: Example, resolution: int) -> tf.Tensor:
+    """The same of a random part of the image, drawn from the example's seed (paligax.image.inception_window)."""
+    drawn = tf.stack(dice(example, "crop", 4))
+    return tf.cond(
+        records.usable(example),
+        lambda: images.decode_and_crop(example["image"], resolution, drawn, example["image_crc"]),
         lambda: tf.zeros((resolution, resolution, 3), tf.uint8),
     )
 

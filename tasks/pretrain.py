@@ -58,6 +58,7 @@ class Options:
         (paligax.data.records.write_manifest(directory, languages=…)). Tasks not named take every language.
       classes: class names of the object tasks, or the path of a file with one a line: absent objects are sampled from
         it, and the classification task's labels stand in its order.
+      crop: "none" or "inception": what of an image the classification task shows in training (tasks.classification).
       unseen_words: words that no training image shows, or the path of a file with one a line.
       noise_density, mean_span_length: of span corruption.
       form_rates, max_objects: of object-aware VQA (tasks.object_aware).
@@ -67,6 +68,7 @@ class Options:
     sources: Mapping[str, str] = dataclasses.field(default_factory=dict)
     languages: Mapping[str, Sequence[str] | str] = dataclasses.field(default_factory=dict)
     classes: Sequence[str] | str = ()
+    crop: str = "none"
     unseen_words: Sequence[str] | str = ()
     noise_density: float = 0.15
     mean_span_length: float = 3.0
@@ -110,7 +112,8 @@ def read_options(given: Mapping) -> Options:
 
 
 def add_classification(data: Data, options: Options) -> None:
-    classification("classification", data, lines(options.classes), options.sources.get("classification"))
+    where = options.sources.get("classification")
+    classification("classification", data, lines(options.classes), where, options.crop)
 
 
 def add_tasks(data: Data, options: Options) -> None:

@@ -38,7 +38,7 @@ def test_help_names_the_verbs(capsys):
     [
         (["trian"], "'train'"),
         (["train", "--gin_fiel=x"], "Nearest: '--gin_file'"),
-        (["export", "--checkpoint=x", "--to=y", "--format=hf"], "paligax"),
+        (["export", "--checkpoint=x", "--to=y", "--format=onnx"], "saved_model"),
         (["data", "build", "mini_webly", "--data_dir=x"], "mini_webli"),
     ],
 )

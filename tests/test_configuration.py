@@ -213,6 +213,14 @@ def test_the_text_reproduces_the_run():
     assert built[0].vision.depth == 7 and built[1].vision.depth == 2
 
 
+@pytest.mark.parametrize("stage", ["classify", "base", "high_res"])
+def test_the_text_reproduces_a_stage_that_leaves_scopes_of_its_kind_of_run_out(stage):
+    first = configuration.parse([f"experiments/quickstart_{stage}.gin"], roots=["Trainer", "Evaluator"])
+    assert "head/Trained" not in first.text, "runs/classify.gin binds it, and this experiment has no @head/Trained()"
+    again = configuration.parse([], text=first.text, roots=["Trainer", "Evaluator"])
+    assert again.text == first.text
+
+
 def test_long_and_nested_values_survive_the_text():
     value = {f"task_{i}": (("x" * 30, "it's a 'quoted' word"), [0.25 * i, None, True]) for i in range(9)}
     text = "Data.mixture_or_task = 'm'\nData.batch_size = 4\nData.feature_lengths = {'image': 8}\n"

@@ -30,6 +30,23 @@ def test_the_sources_of_the_weights_page_have_no_mistake():
     assert [source.mapping for source in sources] == [(("vision", "vision"),), (("", "language"),)]
 
 
+def test_the_stage_of_the_training_page_has_no_mistake():
+    trainer = configuration.parse([], text=block("training.md", "initial_optimizer = "), roots=["Trainer"]).build(
+        "Trainer"
+    )
+    assert trainer.data.feature_lengths["image"] == 588 and trainer.initial_sources[0].path == "runs/pali_17b"
+    assert trainer.initial_optimizer == "runs/pali_17b" and len(trainer.treatments) == 1
+
+
+def test_the_options_of_the_evaluation_page_have_no_mistake():
+    common = ["runs/eval_data.gin", "runs/eval.gin"]
+    text = block("evaluation.md", "MIXTURE_OR_TASK_NAME = ")
+    options = block("evaluation.md", "Evaluator:") + block("evaluation.md", "Evaluator.candidates")
+    words = ["Evaluator.partitioner=@eval/Partitioner()", "eval/Partitioner.tensor=4"]
+    evaluator = configuration.parse(common, words, ["Evaluator"], text=text + options).build("Evaluator")
+    assert evaluator.decoding.num_beams == 4 and evaluator.partitioner.tensor == 4
+
+
 @pytest.mark.slow
 def test_the_task_module_of_the_tasks_page_feeds_a_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -97,3 +97,38 @@ def test_what_cannot_be_used_is_told():
         assert image.problem(data) == reason
         with pytest.raises((ValueError, OSError)):
             image.decode(data)
+
+
+def test_a_random_part_has_the_stated_area_aspect_and_place():
+    rng = np.random.default_rng(0)
+    parts = np.array([image.inception_window(480, 640, dice) for dice in rng.random((20_000, 4))])
+    top, left, rows, columns = parts.T
+    assert min(top.min(), left.min()) == 0 and (top + rows).max() == 480 and (left + columns).max() == 640
+    area, aspect = rows * columns / (480 * 640), columns / rows
+    assert area.min() == pytest.approx(0.05, abs=1e-3) and area.max() > 0.95
+    whole = rows < 480  # nothing was cut off
+    assert 0.745 < aspect[whole].min() < 0.76 and 1.32 < aspect[whole].max() < 1.345
+    assert np.median(area) == pytest.approx(0.525, abs=0.02)
+    small = rows < 400
+    assert np.mean(top[small] / (480 - rows[small])) == pytest.approx(0.5, abs=0.02)
+    assert image.inception_window(1, 1, (0, 0, 0, 0)) == (0, 0, 1, 1)
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG"])
+def test_a_random_part_is_that_part_resized(form):
+    pixels, dice = text_image(96, 128), (0.2, 0.7, 0.4, 0.9)
+    data = encoded(pixels, form)
+    top, left, rows, columns = image.inception_window(96, 128, dice)
+    expected = image.resize(np.ascontiguousarray(image.decode(data)[top : top + rows, left : left + columns]), 32)
+    np.testing.assert_array_equal(image.decode_and_crop(data, 32, dice), expected)
+    with pytest.raises(ValueError, match="not a JPEG or PNG"):
+        image.decode_and_crop(b"nothing", 32, dice)
+
+
+def test_a_random_part_of_a_large_jpeg_is_decoded_smaller():
+    data, dice = encoded(text_image(960, 1280), "JPEG"), (0.9, 0.5, 0.5, 0.5)
+    top, left, rows, columns = image.inception_window(960, 1280, dice)
+    assert image.reduction(rows, columns, 64) > 1
+    exact = image.resize(np.ascontiguousarray(image.decode(data)[top : top + rows, left : left + columns]), 64)
+    found = image.decode_and_crop(data, 64, dice)
+    assert np.abs(found.astype(int) - exact).mean() < 3  # the window begins at a pixel of the smaller picture

@@ -13,7 +13,7 @@ MODULES = sorted([*ROOT.glob("paligax/**/*.py"), *ROOT.glob("tasks/**/*.py")])
 
 # Heavy libraries → the only places that may import them, at the top or inside functions.
 OWNERS = {
-    "tensorflow": ("paligax/data", "tasks"),
+    "tensorflow": ("paligax/data", "paligax/inference/saved_model", "tasks"),
     "seqio": ("paligax/data", "tasks"),
     "flax.linen": ("paligax/models",),
     "gin": ("paligax/configuration",),

@@ -120,6 +120,7 @@ class Walk:
 
     def text(self) -> str:
         """A gin file that builds the same by itself: macros as given, every binding, and literal defaults spelt out."""
+        scopes = {"/".join(scope[:i]) for _, scope in self._seen for i in range(len(scope) + 1)}
         lines = [*self.reader.imports, ""] if self.reader.imports else []
         lines += [_statement(name, self.reader.bindings["", "", name].value) for name in self.macros]
         for selector in self.selectors:
@@ -130,7 +131,9 @@ class Walk:
                 for name, parameter in parameters(selector).items()
                 if name not in bound and not isinstance(parameter.default, Default) and _is_literal(parameter)
             ]
-            lines += [_statement(b.shown, b.value) for b in self.reader.bindings.values() if b.selector == selector]
+            own = [b for b in self.reader.bindings.values() if b.selector == selector]
+            # A scope that nothing built is in would be a mistake there.
+            lines += [_statement(b.shown, b.value) for b in own if b.scope in scopes]
         return "\n".join(lines).lstrip("\n") + "\n"
 
 

@@ -44,6 +44,21 @@ def decode_and_resize(data: tf.Tensor, resolution: int, crc: tf.Tensor | None = 
     return _in_python(made, [data] if crc is None else [data, crc], resolution)
 
 
+def decode_and_crop(data: tf.Tensor, resolution: int, dice: tf.Tensor, crc: tf.Tensor) -> tf.Tensor:
+    """JPEG or PNG bytes → uint8[resolution, resolution, 3]: a random part, see paligax.image.decode_and_crop.
+
+    ``dice``: float32[4] in [0, 1); ``crc`` as for ``decode_and_resize``.
+    """
+
+    def made(data: bytes | np.ndarray, dice: np.ndarray, crc: int) -> np.ndarray:
+        data = _bytes(data)
+        if crc >= 0 and zlib.crc32(data) != crc:
+            raise ValueError("checksum differs")
+        return image_lib.decode_and_crop(data, resolution, dice)
+
+    return _in_python(made, [data, dice, crc], resolution)
+
+
 def _bytes(data: bytes | np.ndarray) -> bytes:
     return np.asarray(data, object).item()  # outside graphs it comes as an array
 

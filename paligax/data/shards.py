@@ -14,17 +14,19 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from paligax.data import manifest, records
+from paligax.data import counts, items, manifest, schema
+from paligax.data.entries import Entries
 from paligax.data.runtime import tf
 
 _SHARD = re.compile(r"^(?P<name>.+)-(?P<split>[^-.]+)\.array_?record-(?P<index>\d{5,})-of-(?P<count>\d{5,})$")
 WRITER_OPTIONS = "group_size:1"  # one record a group: random access reads nothing beside what it asks for
 _READER_OPTIONS = "readahead_buffer_size:0"
+_COUNTED_AT_ONCE = 256  # records in memory
 # Stands for a record that is damaged on disk. It is no tf.train.Example: the stream counts it as a broken record.
 UNREADABLE = b"\xff unreadable"
 
@@ -48,9 +50,34 @@ def write_manifest(directory: str, languages: Sequence[str] = ()) -> str:
     """Counts records and index entries of every shard in the directory; returns the manifest's path.
 
     Works on any directory of ArrayRecord shards with this schema, tfds builders' included. ``languages``: those whose
-    own index entries are counted ("qa:de") beside English. Raises FileNotFoundError where there are no shards, or where
-    a split's shards are not complete.
+    own index entries are counted ("qa:de") beside English and beside those that were counted before. What an earlier
+    manifest says of a split's build stays where the records are still the same.
+
+    Raises:
+      FileNotFoundError: there are no shards, or not all of a split.
+      ValueError: a split has shards of several builds, or one holds something else than records.
+      OSError: a shard cannot be read.
     """
+    before: dict[str, Any] = {}
+    if manifest.exists(directory):
+        try:
+            manifest.read_shards(directory)  # raises where it isn't as it should be
+            before = manifest.read(directory)
+        except ValueError as error:
+            log.warning("The manifest is written anew: %s", error)
+    splits = {}
+    for split, names in _complete(directory).items():
+        earlier = before.get(split, {})
+        own = [kind.partition(":")[2] for kind in earlier.get("items", {}) if ":" in kind]
+        chosen = tuple(dict.fromkeys(code for code in [*languages, *own] if code != items.ALWAYS_COUNTED))
+        splits[split] = _described(directory, split, names, chosen, earlier)
+    for split in before.keys() - splits:
+        log.warning("Split %r has no shards in %r any more: the manifest is written without it.", split, directory)
+    return manifest.replace(directory, splits, before)
+
+
+def _complete(directory: str) -> dict[str, list[str]]:
+    """Split → its shards' file names, in order; see write_manifest."""
     found = [match for file in _listing(directory) if (match := _SHARD.match(file))]
     if not found:
         raise FileNotFoundError(
@@ -58,37 +85,101 @@ def write_manifest(directory: str, languages: Sequence[str] = ()) -> str:
         )
     splits = {}
     for split in dict.fromkeys(match["split"] for match in found):
-        files = {int(match["index"]): match for match in found if match["split"] == split}
-        first = files[min(files)]
-        for index in range(int(first["count"])):
+        builds: dict[tuple[str, str], dict[int, str]] = {}
+        for match in found:
+            if match["split"] == split:
+                builds.setdefault((match["name"], match["count"]), {})[int(match["index"])] = match.string
+        if len(builds) > 1:
+            listed = "; ".join(
+                f"{len(files)} of {int(count)} of {name}-{split}…-of-{count}" for (name, count), files in builds.items()
+            )
+            raise ValueError(
+                f"Split {split!r} has shards of {len(builds)} builds in {directory!r}: {listed}. Remove those that it "
+                "shall not have, or move them to another directory, and write the manifest again."
+            )
+        (((_, count), files),) = builds.items()
+        for index in range(int(count)):
             if index not in files:
                 raise FileNotFoundError(
-                    f"Split {split!r} is not complete: shard {index} of {int(first['count'])} is missing beside "
-                    f"{first.string!r} in {directory!r}."
+                    f"Split {split!r} is not complete: shard {index} of {int(count)} is missing beside "
+                    f"{files[min(files)]!r} in {directory!r}."
                 )
-        paths = [os.path.join(directory, files[i].string) for i in sorted(files)]
-        splits[split] = _count_split(directory, split, paths, tuple(languages))
-    return manifest.write(directory, splits)
+        if len(files) > int(count):
+            raise ValueError(f"Shard {files[max(files)]!r} in {directory!r} has a number beyond its count. Rename it.")
+        splits[split] = [files[index] for index in sorted(files)]
+    return splits
 
 
-def _count_split(directory: str, split: str, paths: Sequence[str], languages: tuple[str, ...]) -> dict[str, Any]:
-    kinds = list(records.items(languages))
-    counts = manifest.CountsWriter(directory, split, kinds, sum(_num_records(path) for path in paths))
+def _described(
+    directory: str, split: str, names: Sequence[str], languages: tuple[str, ...], earlier: dict[str, Any]
+) -> dict[str, Any]:
+    """What the manifest says of a split, by reading all of it."""
+    kinds = list(items.items(languages))
+    paths = [os.path.join(directory, name) for name in names]
+    sizes = [_num_records(path) for path in paths]
+    writer = counts.CountsWriter(directory, split, kinds, sum(sizes))
+    found: collections.Counter[str] = collections.Counter()
     shards = []
-    for path in paths:
-        reader = _open(path)
-        num = reader.num_records()
-        here = np.zeros((len(kinds), num), np.uint16)
-        for start in range(0, num, 256):
-            for i, serialized in enumerate(reader.read(start, min(start + 256, num)), start):
-                here[:, i] = records.count_items(records.decode(serialized), languages)
-        reader.close()
-        counts.append(here)
-        totals = dict(zip(kinds, here.sum(axis=1, dtype=np.int64).tolist(), strict=True))
-        size = tf.io.gfile.stat(path).length
-        shards.append({"path": os.path.basename(path), "records": num, "bytes": size, "items": totals})
-    items = {kind: sum(shard["items"][kind] for shard in shards) for kind in kinds}
-    return {"shards": shards, "items": items, "uniform": counts.close()}
+    for path, name, size in zip(paths, names, sizes, strict=True):
+        digest, here = hashlib.sha256(), np.zeros((len(kinds), size), np.uint16)
+        for row, (serialized, record) in enumerate(_records(path)):
+            digest.update(serialized)
+            here[:, row] = items.count_items(record, languages)
+            found.update(items.languages_in(record))
+        writer.append(here)
+        shards.append(
+            {
+                "path": name,
+                "records": size,
+                "bytes": tf.io.gfile.stat(path).length,
+                "sha256": digest.hexdigest(),  # of the records one behind the other, as a build writes it
+                "items": dict(zip(kinds, here.sum(axis=1, dtype=np.int64).tolist(), strict=True)),
+            }
+        )
+    description = {
+        "shards": shards,
+        "items": {kind: sum(shard["items"][kind] for shard in shards) for kind in kinds},
+        "uniform": writer.close(),
+        "languages": dict(sorted(found.items(), key=lambda pair: (-pair[1], pair[0]))),
+    }
+    more = {key: value for key, value in earlier.items() if key not in description}
+    if more and [s.get("sha256") for s in earlier["shards"]] != [s["sha256"] for s in shards]:
+        log.warning("The records of split %r are others than before: it no longer has %s.", split, ", ".join(more))
+        more = {}
+    return description | more
+
+
+def _records(path: str) -> Iterator[tuple[bytes, schema.Record]]:
+    reader = _open(path)
+    try:
+        total = reader.num_records()
+        for start in range(0, total, _COUNTED_AT_ONCE):
+            numbers = range(start, min(start + _COUNTED_AT_ONCE, total))
+            for number, serialized in zip(numbers, _read_all(reader, path, numbers), strict=True):
+                try:
+                    record = schema.decode(serialized)
+                except Exception as error:  # protobuf's DecodeError has no public base
+                    raise ValueError(
+                        f"Record {number:,} of shard {path!r} is no tf.train.Example with the fields of "
+                        f"paligax/data/schema.py: {error}"
+                    ) from error
+                yield serialized, record
+    finally:
+        _close(reader)
+
+
+def _read_all(reader: Any, path: str, numbers: range) -> list[bytes]:
+    try:
+        return reader.read(numbers.start, numbers.stop)
+    except (ValueError, RuntimeError, IndexError):
+        for number in numbers:
+            try:
+                reader.read([number])
+            except (ValueError, RuntimeError, IndexError) as error:
+                raise OSError(
+                    f"Record {number:,} of shard {path!r} cannot be read: {error}. Restore or rebuild the shard."
+                ) from error
+        raise
 
 
 def _num_records(path: str) -> int:
@@ -96,128 +187,85 @@ def _num_records(path: str) -> int:
     try:
         return reader.num_records()
     finally:
-        reader.close()
+        _close(reader)
 
 
 def _listing(directory: str) -> list[str]:
     return sorted(tf.io.gfile.listdir(directory)) if tf.io.gfile.isdir(directory) else []
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Split:
     """One split of a data directory, as its manifest describes it."""
 
     directory: str
     name: str
-    description: dict[str, Any]
+    shards: manifest.Shards
 
     @functools.cached_property
     def paths(self) -> list[str]:
-        return [os.path.join(self.directory, shard["path"]) for shard in self.description["shards"]]
+        return [os.path.join(self.directory, name) for name in self.shards.names]
 
     @functools.cached_property
     def ends(self) -> np.ndarray:
         """int64[shards]: number of records up to and including each shard."""
-        return np.cumsum([shard["records"] for shard in self.description["shards"]], dtype=np.int64)
+        return np.cumsum(self.shards.records, dtype=np.int64)
+
+    @property
+    def num_records(self) -> int:
+        return int(self.ends[-1]) if len(self.ends) else 0
 
     @property
     def mean_record_bytes(self) -> float:
-        total = sum(shard["bytes"] for shard in self.description["shards"])
-        return max(1.0, total / max(1, int(self.ends[-1])))
+        return max(1.0, int(self.shards.bytes.sum()) / max(1, self.num_records))
 
     @property
+    def description(self) -> dict[str, Any]:
+        """What the file says of this split: read again, it may be large. Raises ValueError where that has changed."""
+        described = manifest.read(self.directory).get(self.name, {"shards": []})
+        listed = [(shard["path"], shard["records"]) for shard in described["shards"]]
+        if listed != list(zip(self.shards.names, self.shards.records.tolist(), strict=True)):
+            raise ValueError(
+                f"The manifest of {self.directory!r} has been written again since split {self.name!r} was opened, and "
+                "describes other shards. Start again."
+            )
+        return described
+
+    @functools.cached_property
     def digest(self) -> str:
         """Hash of what the manifest says of this split: it changes with the data."""
         return hashlib.sha256(json.dumps(self.description, sort_keys=True).encode()).hexdigest()[:16]
 
+    def entries(self, kind: str) -> Entries:
+        """The index of this kind. Tasks share it. Raises ValueError for a kind that the manifest doesn't count."""
+        if kind not in self._entries:
+            self._entries[kind] = Entries(self, kind)
+        return self._entries[kind]
+
+    @functools.cached_property
+    def _entries(self) -> dict[str, Entries]:
+        return {}
+
     def require_shards(self) -> None:
         """Raises FileNotFoundError that names the first shard which isn't there (one listing, nothing opened)."""
         there = set(_listing(self.directory))
-        for shard in self.description["shards"]:
-            if shard["path"] not in there:
-                raise _missing(os.path.join(self.directory, shard["path"]))
+        for name in self.shards.names:
+            if name not in there:
+                raise _missing(os.path.join(self.directory, name))
 
 
 def read_manifest(directory: str) -> dict[str, Split]:
-    """Split name → Split. Raises FileNotFoundError or ValueError saying how a manifest is made."""
-    return {name: Split(directory, name, description) for name, description in manifest.read(directory).items()}
+    """Split name → Split. Read once, until the file changes: all tasks of a data set have the same Splits.
 
-
-class Entries:
-    """Index entries of one kind in one split: entry → (record, item).
-
-    A kind of several languages ("qa:de+fr") has the entries of each of them together, as many as their kinds count.
+    Raises FileNotFoundError or ValueError saying how a manifest is made.
     """
-
-    def __init__(self, split: Split, kind: str):
-        base, colon, languages = kind.partition(":")
-        self._kinds = [f"{base}:{language}" for language in languages.split("+")] if colon else [kind]
-        for counted in self._kinds:
-            _require_counted(split, counted)
-        self._split = split
-        self._items = [sum(shard["items"][k] for k in self._kinds) for shard in split.description["shards"]]
-        self._ends = np.cumsum(self._items, dtype=np.int64)
-        self._of_shard = functools.lru_cache(maxsize=256)(self._cumulative)
-
-    def __len__(self) -> int:
-        return int(self._ends[-1]) if len(self._ends) else 0
-
-    @functools.cached_property
-    def _uniform(self) -> int:
-        """How many entries every record has, 0 where they differ."""
-        uniform = self._split.description.get("uniform", {})
-        return sum(uniform[kind] for kind in self._kinds) if all(kind in uniform for kind in self._kinds) else 0
-
-    def _cumulative(self, shard: int) -> np.ndarray:
-        split, uniform = self._split, self._split.description.get("uniform", {})
-        end, number = split.ends[shard], split.description["shards"][shard]["records"]
-        counts = np.zeros(number, np.int64)
-        for kind in self._kinds:
-            stored = self._counts.get(kind)
-            counts += uniform[kind] if stored is None else stored[end - number : end]
-        return np.cumsum(counts)
-
-    @functools.cached_property
-    def _counts(self) -> dict[str, np.ndarray]:
-        uniform = self._split.description.get("uniform", {})
-        stored = [kind for kind in self._kinds if kind not in uniform]
-        return {kind: manifest.read_counts(self._split.directory, self._split.name, kind) for kind in stored}
-
-    def locate(self, entries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """entries int64[n] → (record int64[n] in the split, item int64[n] in the record)."""
-        if self._uniform:
-            return entries // self._uniform, entries % self._uniform
-        found, items = np.empty_like(entries), np.empty_like(entries)
-        shards = np.searchsorted(self._ends, entries, side="right")
-        for shard in np.unique(shards):
-            rows = shards == shard
-            total = self._split.description["shards"][shard]
-            within = entries[rows] - (self._ends[shard] - self._items[shard])
-            cumulative = self._of_shard(int(shard))
-            record = np.searchsorted(cumulative, within, side="right")
-            items[rows] = within - np.where(record > 0, cumulative[record - 1], 0)
-            found[rows] = record + self._split.ends[shard] - total["records"]
-        return found, items
+    return dict(_splits(directory, manifest.state(directory)))
 
 
-def _require_counted(split: Split, kind: str) -> None:
-    known = list(split.description["items"])
-    if kind in known:
-        return
-    base, _, language = kind.partition(":")
-    if language and base in known:
-        raise ValueError(
-            f"The manifest of {split.directory!r} doesn't count {kind!r}: it counts {base!r} in "
-            f"{', '.join(k.partition(':')[2] for k in known if k.startswith(base + ':')) or 'no language'}. Count it: "
-            f"paligax.data.records.write_manifest({split.directory!r}, languages=[{language!r}])."
-        )
-    import difflib
-
-    near = difflib.get_close_matches(kind, known, 1)
-    raise ValueError(
-        f"The manifest of {split.directory!r} counts no items {kind!r}"
-        f"{f'; did you mean {near[0]!r}?' if near else '.'} Counted: {', '.join(known)}."
-    )
+@functools.lru_cache(maxsize=16)
+def _splits(directory: str, state: tuple[int, ...]) -> dict[str, Split]:
+    del state
+    return {name: Split(directory, name, shards) for name, shards in manifest.read_shards(directory).items()}
 
 
 class Readers:
@@ -235,10 +283,9 @@ class Readers:
         with self._lock:
             for shard in np.unique(shards):
                 rows = np.flatnonzero(shards == shard)
-                start = split.ends[shard] - split.description["shards"][shard]["records"]
-                path = split.paths[shard]
-                within = [int(n) for n in numbers[rows] - start]
-                values = self._read_some(path, within, split.description["shards"][shard]["records"])
+                number = int(split.shards.records[shard])
+                within = [int(n) for n in numbers[rows] - (split.ends[shard] - number)]
+                values = self._read_some(split.paths[shard], within, number)
                 for row, value in zip(rows, values, strict=True):
                     result[row] = value
         return result

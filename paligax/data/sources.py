@@ -19,7 +19,7 @@ class RecordSource(seqio.DataSource):
     Args:
       directory: holds shards and manifest.json (a tfds builder's directory, or our own).
       split: the one split to offer; None offers every split of the manifest.
-      items: what an index entry is: "record" (each record once), "qa" (each question), … (records.ITEMS).
+      items: what an index entry is: "record" (each record once), "qa" (each question), … (items.ITEMS).
     """
 
     def __init__(self, directory: str, split: str | None = None, items: str = "record"):
@@ -45,10 +45,9 @@ class RecordSource(seqio.DataSource):
         """Raises ValueError with the nearest known name where the data set has no such split."""
         return _find(self._manifest, name, self.directory)
 
-    @functools.cache  # noqa: B019  (sources live as long as the registry)
     def entries(self, split: str) -> shards.Entries:
         """The index: its length is an epoch, ``locate`` turns entries into (record, item)."""
-        return shards.Entries(self.split(split), self.items)
+        return self.split(split).entries(self.items)
 
     def num_input_examples(self, split: str) -> int:
         return len(self.entries(split))

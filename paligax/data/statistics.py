@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from paligax import image as image_lib
-from paligax.data import Data, records, registry, schedule, shards
+from paligax.data import Data, items, records, registry, schedule, shards
 from paligax.data.rows import TaskRows
 from paligax.data.runtime import seqio
 
@@ -128,14 +128,14 @@ def _lengths(data: Data, fields: Mapping[str, np.ndarray], name: str) -> tuple[i
     return len(data.vocabulary.encode(bytes(written).decode(errors="replace"))) + 1, fed
 
 
-def _language(items: str, record: records.Record, item: int) -> str:
-    kind, _, chosen = items.partition(":")
-    if kind not in records.LANGUAGES_OF_ITEMS:
+def _language(entries: str, record: records.Record, item: int) -> str:
+    kind, _, chosen = entries.partition(":")
+    if kind not in items.LANGUAGES_OF_ITEMS:
         return ""
-    found = records.LANGUAGES_OF_ITEMS[kind](record)
+    found = items.LANGUAGES_OF_ITEMS[kind](record)
     if chosen:
         found = [code for code in found if code in chosen.split("+")]
-    return (found[item] or "und") if item < len(found) else "und"
+    return (found[item] if item < len(found) else "") or items.UNKNOWN_LANGUAGE
 
 
 def _summed_up(data: Data, seen: list[_Example]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from paligax import models
 from paligax import vocabulary as vocabulary_lib
-from paligax.inference import export, loading
+from paligax.inference import card, export, loading
 from paligax.interop import convert as foreign_formats
 from paligax.interop import native
 from paligax.interop.convert import Leaves
@@ -32,13 +32,24 @@ class Source:
       leaves: the model.
       vocabulary: of paligax.vocabulary, or None.
       feature_lengths: as trained; of foreign weights what their shapes say.
-      stated: what an export says of metrics, data, prompts, class names and licence.
+      stated: what an export says of metrics, data, prompts, class names and licence; a checkpoint of data and metrics.
+      config: the resolved gin text of the run; "" where it isn't known.
     """
 
     leaves: Leaves
     vocabulary: Any = None
     feature_lengths: Mapping[str, int] = dataclasses.field(default_factory=dict)
     stated: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    config: str = ""
+
+    def params(self) -> dict[str, Any]:
+        """Nested dict of leaves that are read when ``numpy.asarray`` asks."""
+        return native.unflatten(
+            {
+                name: Lazy(shape.shape, shape.dtype, lambda name=name: np.asarray(self.leaves.read(name)))
+                for name, shape in self.leaves.shapes.items()
+            }
+        )
 
 
 def convert(
@@ -73,11 +84,15 @@ def convert(
     leaves = _cast(found.leaves, dtype)
     if form != "paligax":
         return foreign_formats.write(leaves, to, form)
-    params = native.unflatten(
-        {n: Lazy(s.shape, s.dtype, lambda n=n: np.asarray(leaves.read(n))) for n, s in leaves.shapes.items()}
-    )
+    params = dataclasses.replace(found, leaves=leaves).params()
     written = export.export(
-        to, leaves.module, params, found.vocabulary, feature_lengths=found.feature_lengths, **found.stated
+        to,
+        leaves.module,
+        params,
+        found.vocabulary,
+        feature_lengths=found.feature_lengths,
+        config=found.config,
+        **found.stated,
     )
     return [written]
 
@@ -102,6 +117,7 @@ def open_source(path: str | os.PathLike) -> Source:
             vocabulary,
             described["feature_lengths"],
             stated,
+            (place / export.CONFIG).read_text(encoding="utf-8") if (place / export.CONFIG).is_file() else "",
         )
     from paligax.training import checkpoints
 
@@ -117,7 +133,11 @@ def open_source(path: str | os.PathLike) -> Source:
     module = models.build(description.architecture)
     vocabulary = vocabulary_lib.from_dict(description.vocabulary) if description.vocabulary else None
     lengths = dict(description.feature_lengths) | _lengths(module, shapes)
-    return Source(Leaves(module, shapes, read), vocabulary, lengths)
+    stated = {
+        "data": card.trained_on(description.config, step=int(directory.name), tasks=description.task_names),
+        "metrics": card.metrics_of_run(directory.parent.parent, int(directory.name)),
+    }
+    return Source(Leaves(module, shapes, read), vocabulary, lengths, stated, description.config)
 
 
 def _lengths(module: Any, shapes: Mapping[str, Any]) -> dict[str, int]:

@@ -5,6 +5,7 @@ architecture.json    the model's class and constructor arguments
 vocabulary.model     the sentencepiece file (none with bytes)
 paligax.json         format version, vocabulary, resolution, lengths, image filter, metrics, data
 README.md            a card for people
+config.gin           the configuration of the run, where the model comes from one
 """
 
 import datetime
@@ -12,23 +13,24 @@ import json
 import os
 import pathlib
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from paligax import models
+from paligax.inference import card, whole
 from paligax.interop import native
 from paligax.interop.opened import Lazy
 
 FORMAT_VERSION = 1
-WEIGHTS, ARCHITECTURE, DESCRIPTION, VOCABULARY, CARD = (
+WEIGHTS, ARCHITECTURE, DESCRIPTION, VOCABULARY, CARD, CONFIG = (
     "model.safetensors",
     "architecture.json",
     "paligax.json",
     "vocabulary.model",
     "README.md",
+    "config.gin",
 )
 IMAGE_FILTER = "triangle"  # paligax.image.resize: antialiased bilinear
 
@@ -47,6 +49,7 @@ def export(
     licence: str = "",
     name: str = "",
     dtype: str | None = None,
+    config: str = "",
 ) -> pathlib.Path:
     """Writes an export directory; it appears whole or not at all, and replaces an earlier export at its place.
 
@@ -64,6 +67,7 @@ def export(
       licence: note on licences of data and weights.
       name: title of the card; the directory's name by default.
       dtype: stores float32 parameters as this ("bfloat16" halves the file); None stores them as they are.
+      config: resolved gin text of the run that trained it.
 
     Returns:
       the directory's path.
@@ -73,12 +77,44 @@ def export(
       ValueError: where params don't fit the module, or feature_lengths lack something.
     """
     path = pathlib.Path(path).expanduser()
-    check_lengths(module, feature_lengths)
-    architecture = models.describe(module)
-    native.check(params, models.abstract_params(module, feature_lengths), "The parameters to be exported")
+    described = describe(
+        module,
+        params,
+        vocabulary,
+        feature_lengths=feature_lengths,
+        metrics=metrics,
+        data=data,
+        prompts=prompts,
+        class_names=class_names,
+        licence=licence,
+    )
     _check_place(path)
-    stored = _cast(params, dtype)
-    described = {
+    with whole.directory(path) as partial:
+        write_weights(partial / WEIGHTS, params, dtype)
+        write_description(partial, module, vocabulary, described, name or path.name, config)
+    return path
+
+
+def describe(
+    module: Any,
+    params: Mapping[str, Any],
+    vocabulary: Any,
+    *,
+    feature_lengths: Mapping[str, int],
+    metrics: Mapping[str, Mapping[str, float]] | None = None,
+    data: Mapping[str, Any] | None = None,
+    prompts: Mapping[str, str] | None = None,
+    class_names: Sequence[str] = (),
+    licence: str = "",
+) -> dict[str, Any]:
+    """What paligax.json says, of the arguments of :func:`export`.
+
+    Raises:
+      ValueError: where params don't fit the module, or feature_lengths lack something.
+    """
+    check_lengths(module, feature_lengths)
+    native.check(params, models.abstract_params(module, feature_lengths), "The parameters to be exported")
+    return {
         "format": "paligax",
         "format_version": FORMAT_VERSION,
         "created": datetime.datetime.now(datetime.UTC).date().isoformat(),
@@ -92,24 +128,31 @@ def export(
         "prompts": dict(prompts or {}),
         "licence": licence,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
-        native.save(partial / WEIGHTS, stored, {"paligax_format_version": str(FORMAT_VERSION)})
-        _write_json(partial / ARCHITECTURE, architecture)
-        for file in vocabulary.files() if vocabulary is not None else ():
-            shutil.copyfile(file, partial / VOCABULARY)
-        (partial / CARD).write_text(card(name or path.name, described, architecture), encoding="utf-8")
-        _write_json(partial / DESCRIPTION, described)
-        partial.chmod(0o755)
-        if path.is_dir():
-            shutil.rmtree(path)
-        partial.rename(path)
-    except OSError as error:
-        raise OSError(f"The export to {str(path)!r} could not be written: {error}. Nothing is left of it.") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return path
+
+
+def write_weights(path: pathlib.Path, params: Mapping[str, Any], dtype: str | None = None) -> None:
+    """Writes model.safetensors, a leaf at a time; float32 leaves as ``dtype``, where one is given."""
+    native.save(path, cast(params, dtype), {"paligax_format_version": str(FORMAT_VERSION)})
+
+
+def write_description(
+    place: pathlib.Path,
+    module: Any,
+    vocabulary: Any,
+    described: Mapping[str, Any],
+    name: str,
+    config: str = "",
+    use: str = "",
+) -> None:
+    """Writes all files of an export but the weights; ``use``: see :func:`paligax.inference.card.card`."""
+    architecture = models.describe(module)
+    _write_json(place / ARCHITECTURE, architecture)
+    for file in vocabulary.files() if vocabulary is not None else ():
+        shutil.copyfile(file, place / VOCABULARY)
+    if config:
+        (place / CONFIG).write_text(config, encoding="utf-8")
+    (place / CARD).write_text(card.card(name, described, architecture, use), encoding="utf-8")
+    _write_json(place / DESCRIPTION, described)
 
 
 def check_lengths(module: Any, feature_lengths: Mapping[str, int]) -> None:
@@ -128,15 +171,16 @@ def _check_place(path: pathlib.Path) -> None:
         )
 
 
-def _cast(params: Mapping[str, Any], dtype: str | None) -> dict[str, Any]:
+def cast(params: Mapping[str, Any], dtype: str | None) -> dict[str, Any]:
+    """Parameters whose float32 leaves are read as another dtype, one by one; None leaves all as they are."""
     if dtype is None:
         return dict(params)
     target = float_dtype(dtype)
 
-    def cast(leaf: Any) -> Any:
+    def stored(leaf: Any) -> Any:
         return Lazy(leaf.shape, target, lambda: np.asarray(leaf).astype(target)) if leaf.dtype == np.float32 else leaf
 
-    return native.unflatten({name: cast(leaf) for name, leaf in native.flatten(params)})
+    return native.unflatten({name: stored(leaf) for name, leaf in native.flatten(params)})
 
 
 def float_dtype(name: str) -> np.dtype:
@@ -159,62 +203,3 @@ def _described_vocabulary(vocabulary: Any) -> dict[str, Any] | None:
 
 def _write_json(path: pathlib.Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-_KINDS = {
-    "Classifier": "Image classifier",
-    "MT5": "Text in, text out",
-    "PaLI": "Image and text in, text out",
-    "SigLIP": "Scores of images with texts",
-    "TextTower": "Text tower",
-    "ViT": "Image tower",
-}
-_ARGUMENTS = {
-    "Classifier": "image)  # uint8 [B, H, W, 3] → logits [B, C]",
-    "MT5": "inputs, targets)  # int32 [B, L], [B, T] → logits [B, T, V]",
-    "PaLI": "image, inputs, targets)  # uint8 [B, H, W, 3], int32 [B, L], [B, T] → logits [B, T, V]",
-    "SigLIP": "image, text)  # uint8 [B, H, W, 3], int32 [C, L] → logits [B, C]",
-    "TextTower": "text)  # int32 [B, L] → [B, E]",
-    "ViT": "image)  # uint8 [B, H, W, 3] → tokens [B, P, D]",
-}
-
-
-def card(name: str, described: Mapping[str, Any], architecture: Mapping[str, Any]) -> str:
-    """The README.md of an export: what the model is, what it learned from, what it scored, how it is used."""
-    side = described["feature_lengths"].get("image")
-    parts = [f"# {name}", ""]
-    sized = f", images of {side} × {side} px" if side else ""
-    parts.append(
-        f"{_KINDS[architecture['class']]}: `{architecture['class']}`, {described['parameters']:,} parameters{sized}. "
-        f"Exported with paligax on {described['created']}."
-    )
-    parts += ["", "## Trained on", ""]
-    parts += [f"- {key}: {value}" for key, value in described["data"].items()] or ["Not stated."]
-    parts += ["", "## Use", "", "```python", "import numpy as np", "import paligax", ""]
-    parts.append('model = paligax.load("PATH/OF/THIS/DIRECTORY")')
-    if described["vocabulary"]:
-        prompt = next(iter(described["prompts"].values()), "Answer in EN: What is this? <extra_id_0>")
-        parts += [
-            "image = np.zeros((480, 640, 3), np.uint8)  # any size",
-            f"model.generate([image], [{prompt!r}])",
-            "```",
-        ]
-        parts.append("")
-        parts.append("`<extra_id_0>` in a prompt is the sentinel that the answer stands for; prompts as in training:")
-        parts += [""] + [f"- {task}: `{prompt}`" for task, prompt in described["prompts"].items()]
-    else:
-        taken = _ARGUMENTS[architecture["class"]]
-        parts += [f"model.module.apply({{'params': model.params}}, {taken}", "```"]
-    parts += ["", "## Held-out results", ""]
-    if described["metrics"]:
-        parts += ["`blind` is the control: the same model with the images exchanged among the examples.", ""]
-        parts += ["| Task | Metric | Value |", "|---|---|---|"]
-        parts += [
-            f"| {task} | {metric} | {value:.4f} |"
-            for task, values in described["metrics"].items()
-            for metric, value in values.items()
-        ]
-    else:
-        parts.append("Not evaluated.")
-    parts += ["", "## Licence", "", described["licence"] or "Not stated: ask who exported it."]
-    return "\n".join(parts) + "\n"

@@ -5,8 +5,10 @@ import json
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from paligax.inference import scoring, shown
+from paligax.inference.intervals import Interval
 
 Results = Mapping[str, Mapping[str, float]]
 BLIND = "blind"
@@ -22,12 +24,18 @@ class HeldOut:
       examples: {task: examples to be shown}.
       counts: {task: number of examples scored}.
       seconds: {task: seconds it took}.
+      problems: {task: what was counted beside}, see ``problems.summary``.
+      intervals: {task: {metric: its 95 % interval}}, where they were asked for.
+      answers: {task: all answers}; they are not saved.
     """
 
     results: Results
     examples: Mapping[str, Sequence[shown.Shown]]
     counts: Mapping[str, int]
     seconds: Mapping[str, float]
+    problems: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    intervals: Mapping[str, Mapping[str, Interval]] = dataclasses.field(default_factory=dict)
+    answers: Mapping[str, Sequence[scoring.Answer]] = dataclasses.field(default_factory=dict)
 
     def prompts(self) -> dict[str, str]:
         """A prompt of each task that has any, for the card of an export."""
@@ -38,7 +46,16 @@ class HeldOut:
         directory = pathlib.Path(directory)
         shown.save(directory, self.examples)
         results = {task: {k: scoring.finite(v) for k, v in values.items()} for task, values in self.results.items()}
-        described = {"results": results, "counts": dict(self.counts), "seconds": dict(self.seconds)}
+        described = {
+            "results": results,
+            "counts": dict(self.counts),
+            "seconds": dict(self.seconds),
+            "problems": dict(self.problems),
+            "intervals": {
+                task: {name: dataclasses.asdict(interval) for name, interval in found.items()}
+                for task, found in self.intervals.items()
+            },
+        }
         partial = directory / "held_out.json.partial"
         partial.write_text(json.dumps(described, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         partial.replace(directory / "held_out.json")
@@ -55,7 +72,18 @@ class HeldOut:
             task: {name: float("nan") if value is None else value for name, value in values.items()}
             for task, values in described["results"].items()
         }
-        return cls(results, shown.load(directory), described["counts"], described["seconds"])
+        intervals = {
+            task: {name: Interval(**fields) for name, fields in found.items()}
+            for task, found in described.get("intervals", {}).items()  # files before it was written
+        }
+        return cls(
+            results,
+            shown.load(directory),
+            described["counts"],
+            described["seconds"],
+            described.get("problems", {}),
+            intervals,
+        )
 
 
 def print_table(stages: Mapping[str, Results], title: str = "Held-out results") -> None:
@@ -96,11 +124,17 @@ def print_examples(found: HeldOut, title: str, each: int = 2) -> None:
             console.print(line, soft_wrap=True)
 
 
-def print_task(task: str, metrics: Mapping[str, float], count: int, seconds: float) -> None:
+def print_task(task: str, found: HeldOut) -> None:
     """Prints a line on one task, as soon as it is done."""
+    metrics = found.results[task]
     headline = next(iter(metrics))
     control = f" (blind {metrics[BLIND]:.3f})" if BLIND in metrics else ""
-    print(f"  {task}: {headline} {metrics[headline]:.3f}{control}, {count:,} examples in {seconds:.1f} s", flush=True)
+    skipped = "".join(f", {number} left out: {why}" for why, number in found.problems[task]["skipped"].items())
+    print(
+        f"  {task}: {headline} {metrics[headline]:.3f}{control}, {found.counts[task]:,} examples{skipped} in "
+        f"{found.seconds[task]:.1f} s",
+        flush=True,
+    )
 
 
 def _short(text: str, length: int = 100) -> str:

@@ -5,17 +5,15 @@ import json
 import math
 import os
 import pathlib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from paligax import image as image_lib
 from paligax import models
 from paligax import vocabulary as vocabulary_lib
-from paligax.inference import export, likelihood
+from paligax.inference import card, export, likelihood, rows
 from paligax.inference.generation import Decoding, generate
 from paligax.interop import native
 from paligax.interop.foreign import KINDS, is_foreign, open_foreign
@@ -53,7 +51,7 @@ class Loaded:
 
         Args:
           images: uint8[B, H, W, 3], or B arrays uint8[H, W, 3] of any sizes, which are resized as in training (the
-            aspect ratio is not kept). None, for all or for one, means text only.
+            aspect ratio is not kept); or the bytes of a JPEG or PNG. None, for all or for one, means text only.
           prompts: B texts as in training, e.g. "Answer in EN: What is this? <extra_id_0>": ``<extra_id_k>`` becomes the
             sentinel, EOS is appended. Prompts that are too long lose their last words, but not a sentinel at their end.
           max_length: most tokens of an answer; the trained length by default.
@@ -67,10 +65,10 @@ class Loaded:
           ValueError: where numbers, shapes or dtypes don't fit, an option isn't known, or the model is a classifier.
         """
         how = Decoding.of(options)
-        rows = self._rows(images, prompts)
+        asked = self._rows(images, prompts)
         length = max_length or self.feature_lengths["targets"]
         answers: list[Any] = []
-        for example, active in self._batches(rows):
+        for example, active in self._batches(asked):
             tokens = np.asarray(generate(self.module, self.params, example, how, max_length=length, active=active))
             answers += [[self.vocabulary.decode(sample) for sample in row] for row in tokens[active]]
         return answers if how.num_samples > 1 else [answer for (answer,) in answers]
@@ -96,19 +94,19 @@ class Loaded:
         """
         if isinstance(answers, str) or not len(answers):
             raise ValueError(f"answers must be a list of texts, at least one; got {answers!r}.")
-        rows = self._rows(images, prompts)
+        asked = self._rows(images, prompts)
         ids = [[*self.vocabulary.encode(answer), self.vocabulary.eos_id] for answer in answers]
         candidates = np.zeros((len(ids), max(map(len, ids))), np.int32)
         for row, own in zip(candidates, ids, strict=True):
             row[: len(own)] = own
         scores = np.zeros((0, len(ids)), np.float32)
-        for example, active in self._batches(rows):
+        for example, active in self._batches(asked):
             found = likelihood.of_candidates(self.module, self.params, example, candidates)
             scores = np.concatenate([scores, np.asarray(found.total)[active]])
         return scores
 
-    def _rows(self, images: Any, prompts: Any) -> list[tuple[np.ndarray, bool, list[int]]]:
-        """(picture, whether there is one, ids of the prompt) of each row, checked."""
+    def _rows(self, images: Any, prompts: Any) -> list[rows.Row]:
+        """What is asked, checked."""
         if self.vocabulary is None:
             raise ValueError(f"{type(self.module).__name__} generates no text; module.apply gives its logits.")
         if isinstance(prompts, str):
@@ -117,48 +115,22 @@ class Loaded:
         pictures = [None] * len(prompts) if images is None else list(images)
         if len(pictures) != len(prompts):
             raise ValueError(f"Got {len(pictures)} images and {len(prompts)} prompts; give one prompt each image.")
+        side, length = self.feature_lengths["image"], self.feature_lengths["inputs"]
         return [
-            (self._picture(picture, i), picture is not None, self._ids(prompt))
+            (
+                None if picture is None else rows.picture(picture, side, f"Image {i}"),
+                rows.prompt_ids(self.vocabulary, prompt, length),
+            )
             for i, (picture, prompt) in enumerate(zip(pictures, prompts, strict=True))
         ]
 
-    def _batches(
-        self, rows: Sequence[tuple[np.ndarray, bool, list[int]]]
-    ) -> Iterator[tuple[tuple[np.ndarray, ...], np.ndarray]]:
+    def _batches(self, asked: Sequence[rows.Row]) -> Iterator[tuple[tuple[np.ndarray, ...], np.ndarray]]:
         """((image, inputs, image_mask), bool[B] of the rows that are there) of a few sizes."""
-        side, begin = self.feature_lengths["image"], 0
-        while begin < len(rows):
-            size = next((size for size in BATCH_SIZES if size >= len(rows) - begin), BATCH_SIZES[-1])
-            image = np.zeros((size, side, side, 3), np.uint8)
-            image_mask, active = np.zeros(size, bool), np.zeros(size, bool)
-            inputs = np.zeros((size, self.feature_lengths["inputs"]), np.int32)
-            for i, (picture, has_image, ids) in enumerate(rows[begin : begin + size]):
-                image[i], image_mask[i], active[i] = picture, has_image, True
-                inputs[i, : len(ids)] = ids
-            yield (image, inputs, image_mask), active
+        begin = 0
+        while begin < len(asked):
+            size = next((size for size in BATCH_SIZES if size >= len(asked) - begin), BATCH_SIZES[-1])
+            yield rows.stack(asked[begin : begin + size], size, self.feature_lengths)
             begin += size
-
-    def _picture(self, image: np.ndarray | None, i: int) -> np.ndarray:
-        """uint8[H, W, 3] → uint8[px, px, 3]; zeros for None."""
-        side = self.feature_lengths["image"]
-        if image is None:
-            return np.zeros((side, side, 3), np.uint8)
-        image = np.asarray(image)
-        if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8 or 0 in image.shape:
-            raise ValueError(
-                f"Image {i} is {image.dtype}{list(image.shape)}; expected uint8[H, W, 3] (red, green, blue)."
-            )
-        return image_lib.resize(image, side)
-
-    def _ids(self, prompt: str) -> list[int]:
-        """Ids of a prompt with EOS, at most L of them, cut as the training tasks cut it."""
-        if not isinstance(prompt, str):
-            raise ValueError(f"Prompts must be texts, got {type(prompt).__name__}: {prompt!r}.")
-        ids = self.vocabulary.encode(prompt)
-        sentinels = set(self.vocabulary.sentinels.values())
-        end = [ids.pop()] if ids and ids[-1] in sentinels else []
-        end.append(self.vocabulary.eos_id)
-        return ids[: self.feature_lengths["inputs"] - len(end)] + end
 
 
 def load(path: str | os.PathLike) -> Loaded:
@@ -189,12 +161,27 @@ def load(path: str | os.PathLike) -> Loaded:
             f"{str(path)!r} is a file; paligax.load opens a directory: the one that `paligax export` wrote; or {KINDS}."
         )
     if not (path / export.DESCRIPTION).is_file():
+        _refuse_other_formats(path)
         return _load_checkpoint(path)
     described = read_description(path)
     module = models.build(_read_json(path / export.ARCHITECTURE))
     params = native.load(path / export.WEIGHTS)
     vocabulary = described_vocabulary(described, path)
     return _assemble(module, params, vocabulary, described["feature_lengths"], described, str(path / export.WEIGHTS))
+
+
+def _refuse_other_formats(path: pathlib.Path) -> None:
+    """Raises ValueError for what `paligax export` wrote for somebody else to open."""
+    if (path / "saved_model.pb").is_file():
+        raise ValueError(
+            f"{str(path)!r} is a TensorFlow SavedModel: tf.saved_model.load opens it. For paligax.load export with "
+            "--format=paligax or --format=stablehlo."
+        )
+    if towers := [name for name in ("language", "vision") if is_foreign(path / name)]:
+        raise ValueError(
+            f"{str(path)!r} holds the towers of a PaLI in another format: open {str(path / towers[0])!r}, or export "
+            "with --format=paligax."
+        )
 
 
 def read_description(path: pathlib.Path) -> dict[str, Any]:
@@ -266,11 +253,4 @@ def _load_checkpoint(path: pathlib.Path) -> Loaded:
     patches = params["vision"]["pos_embedding"].shape[1]
     lengths = described.feature_lengths | {"image": math.isqrt(patches) * module.vision.patch_size}
     vocabulary = vocabulary_lib.from_dict(described.vocabulary) if described.vocabulary else None
-    return _assemble(module, params, vocabulary, lengths, _stated(described.config), str(path))
-
-
-def _stated(config: str) -> dict[str, Any]:
-    """What a resolved gin text says of the training data, as an export's description has it."""
-    macros = {"mixture": "MIXTURE_OR_TASK_NAME", "batch size": "BATCH_SIZE", "steps": "TRAIN_STEPS", "seed": "SEED"}
-    found = {name: re.search(rf"^{macro} = (.+)$", config, re.MULTILINE) for name, macro in macros.items()}
-    return {"data": {name: match.group(1).strip("'\"") for name, match in found.items() if match}}
+    return _assemble(module, params, vocabulary, lengths, {"data": card.trained_on(described.config)}, str(path))

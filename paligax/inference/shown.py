@@ -36,11 +36,12 @@ class Shown:
       prediction: the model's text.
       blind_prediction: its text with another record's image; None without a control.
       score: the task's headline metric on this example alone; None where it has no value on a single example.
-      lower_is_better: whether the score is an error: 0 is perfect, not 1.
+      lower_is_better: whether the score is an error: 0 is perfect.
       image: uint8[H, W, 3] as the model saw it; None for text-only examples.
       true_boxes: boxes of the target.
       predicted_boxes: boxes of the prediction.
       worst: whether it is shown for its low score and not by chance.
+      best: the perfect score, where the score isn't an error.
     """
 
     id: str
@@ -54,13 +55,14 @@ class Shown:
     true_boxes: tuple[Box, ...] = ()
     predicted_boxes: tuple[Box, ...] = ()
     worst: bool = False
+    best: float = 1.0
 
     @property
     def shortfall(self) -> float | None:
         """How far the score is from perfect, 0 where it is; None without a score."""
         if self.score is None:
             return None
-        return self.score if self.lower_is_better else 1.0 - self.score
+        return self.score if self.lower_is_better else self.best - self.score
 
 
 def png_bytes(image: np.ndarray) -> bytes:

@@ -16,7 +16,8 @@ from paligax.models import kernels
 
 Array = Any
 FORMS = ("auto", "dense", "chunked", "splash", "cudnn")
-_CHUNK = 64  # queries
+_CHUNK = 64  # queries: so few are dense in any form
+_PIECES = {"tpu": 256}  # queries that the chunked form works on at a time: a TPU's matrix units want many; else _CHUNK
 _MOST_DENSE_SCORES = 1024 * 1024  # of one head
 _MASKED = -1e30  # finite: a row whose keys are all masked gives a uniform average, not NaN
 
@@ -36,10 +37,17 @@ class RelativeBias:
     bidirectional: bool = struct.field(pytree_node=False)
     max_distance: int = struct.field(pytree_node=False, default=128)
 
-    def dense(self, query_positions: Array, key_positions: Array) -> Array:
-        """Bias float[1, N, T, S] for int32[T] query and int32[S] key positions."""
+    def dense(self, query_positions: Array, key_positions: Array, as_product: bool = False) -> Array:
+        """Bias float[1, N, T, S] for int32[T] query and int32[S] key positions.
+
+        ``as_product`` looks the same numbers up by a product with zeros and ones: on TPUs gathering single rows, and
+        even more adding to them in the backward pass, takes much longer than that.
+        """
         distance = key_positions[None, :] - query_positions[:, None]
         buckets = relative_position_bucket(distance, self.bidirectional, self.table.shape[0], self.max_distance)
+        if as_product:
+            chosen = jax.nn.one_hot(buckets, self.table.shape[0], dtype=self.table.dtype)
+            return jnp.einsum("rn,tsr->nts", self.table, chosen, precision=jax.lax.Precision.HIGHEST)[None]
         return jnp.transpose(jnp.take(self.table, buckets, axis=0), (2, 0, 1))[None]
 
 
@@ -126,8 +134,19 @@ def attention(
             if form == "splash"
             else kernels.cudnn(query, key, value, bias=bias, **masks)
         )
-    extras = dict(bias=bias, first_query=first_query, dropout_rate=dropout_rate, dropout_key=dropout_key)
-    return (_dense if form == "dense" else _chunked)(query, key, value, **masks, **extras)
+    extras = dict(first_query=first_query, dropout_rate=dropout_rate, dropout_key=dropout_key)
+    extras |= dict(scale=scale, causal=causal, as_product=kernels.platform_of(query) == "tpu")
+    if form == "dense":
+        return _dense(query, key, value, key_mask=key_mask, bias=bias, **extras)
+
+    def local(query: Array, key: Array, value: Array, key_mask: Array | None, bias: RelativeBias | None) -> Array:
+        return _chunked(query, key, value, key_mask=key_mask, bias=bias, **extras)
+
+    if dropout_rate or not begins_at_0:  # one draw for all devices; a position that is computed
+        return local(query, key, value, key_mask, bias)
+    # Each device works through its own rows and heads; else the bias table's gradient is summed over all devices once a
+    # chunk.
+    return kernels.on_each_device(local, query, key, value, key_mask, bias)
 
 
 def check_form(form: str) -> None:
@@ -160,14 +179,15 @@ def _chunked(
     """See :func:`attention`; holds the scores of one chunk of queries."""
     queries = query.shape[1]
     # The last chunk is filled with zeros, whose results are cut off.
-    chunks = -(-queries // _CHUNK)
-    padded = jnp.pad(query, ((0, 0), (0, chunks * _CHUNK - queries), (0, 0), (0, 0)))
-    pieces = jnp.moveaxis(padded.reshape(query.shape[0], chunks, _CHUNK, *query.shape[2:]), 1, 0)
+    piece_size = _PIECES.get(kernels.platform_of(query), _CHUNK)
+    chunks = -(-queries // piece_size)
+    padded = jnp.pad(query, ((0, 0), (0, chunks * piece_size - queries), (0, 0), (0, 0)))
+    pieces = jnp.moveaxis(padded.reshape(query.shape[0], chunks, piece_size, *query.shape[2:]), 1, 0)
 
     @functools.partial(jax.checkpoint, prevent_cse=False)
     def one(number: Array, piece: Array) -> Array:
         own_key = None if dropout_key is None else jax.random.fold_in(dropout_key, number)
-        first = first_query + number * _CHUNK
+        first = first_query + number * piece_size
         return _dense(piece, key, value, first_query=first, dropout_key=own_key, **options)
 
     results = jax.lax.map(lambda chunk: one(*chunk), (jnp.arange(chunks), pieces))
@@ -186,6 +206,7 @@ def _dense(
     first_query: Array | int,
     dropout_rate: float,
     dropout_key: Array | None,
+    as_product: bool,
 ) -> Array:
     """See :func:`attention`; holds all scores."""
     scores = jnp.einsum("btnk,bsnk->bnts", query, key, preferred_element_type=jnp.float32)
@@ -194,7 +215,7 @@ def _dense(
     query_positions = jnp.arange(query.shape[1]) + first_query
     key_positions = jnp.arange(key.shape[1])
     if bias is not None:
-        scores += bias.dense(query_positions, key_positions).astype(jnp.float32)
+        scores += bias.dense(query_positions, key_positions, as_product).astype(jnp.float32)
     if key_mask is not None:
         scores = jnp.where(key_mask[:, None, None, :], scores, _MASKED)
     if causal:

@@ -102,7 +102,7 @@ def splash(
         by_head = [jnp.swapaxes(_fill(x, 1, n), 1, 2) for x, n in ((query, queries), (key, keys), (value, keys))]
         return jnp.swapaxes(jax.vmap(kernel)(*by_head, ids), 1, 2)[:, :length].astype(value.dtype)
 
-    return _on_each_device(local, query, key, value, key_mask, None)
+    return on_each_device(local, query, key, value, key_mask, None)
 
 
 def cudnn(
@@ -141,7 +141,7 @@ def cudnn(
         result = jax.nn.dot_product_attention(**arguments, implementation="cudnn")
         return result[:, : query.shape[1], :, : value.shape[3]]
 
-    return _on_each_device(local, query, key, value, key_mask, bias)
+    return on_each_device(local, query, key, value, key_mask, bias)
 
 
 def cudnn_problem(query: Array, key_mask: Array | None, bias: Any, keys: int) -> str | None:
@@ -222,7 +222,7 @@ def _fill(x: Array, axis: int, length: int) -> Array:
     return jnp.pad(x, [(0, length - x.shape[axis] if i == axis else 0) for i in range(x.ndim)])
 
 
-def _on_each_device(
+def on_each_device(
     local: Callable[..., Array], query: Array, key: Array, value: Array, key_mask: Array | None, bias: Any
 ) -> Array:
     """``local`` of the same arguments, on a mesh on each device's own rows and heads.
@@ -232,7 +232,7 @@ def _on_each_device(
     mesh = mesh_of(query)
     if mesh is None or mesh.size == 1:
         return local(query, key, value, key_mask, bias)
-    rows, heads = _dividing(mesh, ROW_AXES, query.shape[0]), _dividing(mesh, HEAD_AXES, query.shape[2])
+    rows, heads = dividing(mesh, ROW_AXES, query.shape[0]), dividing(mesh, HEAD_AXES, query.shape[2])
     whole = PartitionSpec(rows, None, heads)
     specs = (whole, whole, whole, PartitionSpec(rows), PartitionSpec(None, heads))
     # Kernels don't tell over which axes their results vary, so that can't be checked.
@@ -240,7 +240,7 @@ def _on_each_device(
     return cut(query, key, value, key_mask, bias)
 
 
-def _dividing(mesh: Any, names: tuple[str, ...], size: int) -> tuple[str, ...] | None:
+def dividing(mesh: Any, names: tuple[str, ...], size: int) -> tuple[str, ...] | None:
     """Those of the mesh axes that together divide ``size``."""
     taken: tuple[str, ...] = ()
     for name in names:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from paligax.models.attention import RelativeBias, attention
+from paligax.models.placement import on_rows
 
 Array = Any
 Axes = tuple[str | None, ...]
@@ -83,7 +84,7 @@ class Projection(nn.Module):
         # to three times as long; elsewhere these reshapes are free.
         rows, size = x.shape[: x.ndim - self.num_inputs], math.prod(inputs)
         y = x.astype(self.dtype).reshape(-1, size) @ kernel.astype(self.dtype).reshape(size, -1)
-        y = y.reshape(rows + self.features)
+        y = on_rows(y.reshape(rows + self.features), self.axes[self.num_inputs :])
         if self.use_bias:
             bias_axes = self.axes[self.num_inputs :]
             bias = self.param("bias", partitioned(self.bias_init, bias_axes), self.features)

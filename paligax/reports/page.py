@@ -15,14 +15,19 @@ _STYLE = pathlib.Path(__file__).with_name("style.css")
 _SENTINEL = re.compile(r"&lt;extra_id_\d+&gt;")
 
 
-def write(path: str | os.PathLike, title: str, body: str) -> pathlib.Path:
-    """Writes a self-contained page; the file appears whole or not at all."""
-    page = (
+def html(title: str, body: str) -> str:
+    """A self-contained page."""
+    return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>\n{_STYLE.read_text(encoding='utf-8')}</style></head>\n"
         f"<body>\n{body}\n</body></html>\n"
     )
+
+
+def write(path: str | os.PathLike, title: str, body: str) -> pathlib.Path:
+    """Writes a self-contained page; the file appears whole or not at all."""
+    page = html(title, body)
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
@@ -64,6 +69,13 @@ def picture(image: np.ndarray, true_boxes: Iterable[Box] = (), predicted_boxes: 
     """uint8[H, W, 3] as an inline PNG of its own size, enlarged crisply by the browser, with boxes drawn over it."""
     data = base64.b64encode(png_bytes(image)).decode()
     height, width = image.shape[:2]
+    return framed(f"data:image/png;base64,{data}", width, height, true_boxes, predicted_boxes)
+
+
+def framed(
+    source: str, width: int, height: int, true_boxes: Iterable[Box] = (), predicted_boxes: Iterable[Box] = ()
+) -> str:
+    """A picture given as a data URI, with boxes drawn over it."""
     (true_frames, true_labels), (frames, labels) = (
         drawn_boxes(true_boxes, "true"),
         drawn_boxes(predicted_boxes, "predicted"),
@@ -72,7 +84,6 @@ def picture(image: np.ndarray, true_boxes: Iterable[Box] = (), predicted_boxes: 
     overlay = (
         f'<svg viewBox="0 0 1000 1000" preserveAspectRatio="none" aria-hidden="true">{drawn}</svg>' if drawn else ""
     )
-    source = f"data:image/png;base64,{data}"
     return f'<div class="picture"><img src="{source}" width="{width}" height="{height}" alt="">{overlay}</div>'
 
 

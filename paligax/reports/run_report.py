@@ -15,6 +15,10 @@ from paligax.metrics import LOWER_IS_BETTER
 from paligax.reports import page, plots
 
 HELD_OUT = "held_out"  # of a run directory: its evaluation
+BOX_LEGEND = (
+    '<ul class="legend"><li><span class="swatch frame true"></span>true box, label above</li>'
+    '<li><span class="swatch frame dashed predicted"></span>predicted box, label below</li></ul>'
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +59,7 @@ def _value(value: float | None) -> str:
     return "–" if value is None or not math.isfinite(value) else f"{value:.3f}"
 
 
-def _gauge(value: float, blind: float | None) -> str:
+def gauge(value: float, blind: float | None) -> str:
     """A track from 0 to 1, filled to the value, with a tick at the control; nothing for values beyond it."""
     if not 0 <= value <= 1:
         return ""
@@ -94,7 +98,7 @@ def _results_table(stages: Sequence[Stage]) -> str:
             measured = stage.results.get(task, {})
             value, blind = measured.get(metric), measured.get(BLIND)
             note = "" if blind is None else f"<small>blind {_value(blind)}</small>"
-            row.append("" if value is None else f"{_gauge(value, blind)}<b>{_value(value)}</b>{note}")
+            row.append("" if value is None else f"{gauge(value, blind)}<b>{_value(value)}</b>{note}")
         rows.append(row)
     head = ["Task", *(escape(stage.title) for stage in stages)]
     return page.table(head, rows, [False] * len(head))
@@ -151,10 +155,13 @@ def _seconds(seconds: Mapping[str, float]) -> str:
 
 def example_card(example: Shown, metric: str) -> str:
     """One example: its picture with boxes, what was asked, what was right, what the model said."""
-    parts = ['<figure class="card example">']
-    if example.image is not None:
-        parts.append(page.picture(example.image, example.true_boxes, example.predicted_boxes))
-    parts.append("<dl>")
+    drawn = "" if example.image is None else page.picture(example.image, example.true_boxes, example.predicted_boxes)
+    return card(example, metric, drawn)
+
+
+def card(example: Shown, metric: str, drawn: str, attributes: str = "", name: str = "") -> str:
+    """The same with its picture as HTML, further attributes of the card, and the example's name at its end."""
+    parts = [f'<figure class="card example"{attributes}>', drawn, "<dl>"]
     if example.score is not None:
         good = " good" if example.prediction == example.target or example.shortfall < 1e-3 else ""
         parts.append(f'<span class="pill{good}" title="{escape(metric)} of this example">{example.score:.2f}</span>')
@@ -164,6 +171,8 @@ def example_card(example: Shown, metric: str) -> str:
     parts.append(f'<dt>Prediction</dt><dd class="said">{page.text(example.prediction)}</dd>')
     if example.blind_prediction is not None:
         parts.append(f'<dt>With another image</dt><dd class="control">{page.text(example.blind_prediction)}</dd>')
+    if name:
+        parts.append(f'<dt>Id</dt><dd class="control">{escape(name)}</dd>')
     return "".join(parts) + "</dl></figure>"
 
 
@@ -176,10 +185,7 @@ def _examples(stage: Stage) -> str:
         anchor = re.sub(r"\W+", "-", f"{stage.name}-{task}")
         parts.append(f'<h3 id="{anchor}">{escape(task)}</h3>')
         if any(example.true_boxes or example.predicted_boxes for example in shown):
-            parts.append(
-                '<ul class="legend"><li><span class="swatch frame true"></span>true box, label above</li>'
-                '<li><span class="swatch frame dashed predicted"></span>predicted box, label below</li></ul>'
-            )
+            parts.append(BOX_LEGEND)
         layout = "examples" if any(example.image is not None for example in shown) else "examples text"
         for title, worst in (("", False), ("Lowest scores", True)):
             cards = "".join(example_card(example, metric) for example in shown if example.worst == worst)

@@ -114,7 +114,12 @@ def check_fit(directory: pathlib.Path, abstract: Any) -> None:
 def _names(tree: Any) -> dict[str, Any]:
     """"a/b/c" → leaf of any pytree."""
     paths, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda leaf: leaf is None)
-    return {"/".join(_key(entry) for entry in path): leaf for path, leaf in paths}
+    return {name_of(path): leaf for path, leaf in paths}
+
+
+def name_of(path: Any) -> str:
+    """"a/b/c" of a path as jax.tree_util gives it."""
+    return "/".join(_key(entry) for entry in path)
 
 
 def _key(entry: Any) -> str:
@@ -171,20 +176,30 @@ def find(path: str | pathlib.Path, under: str = "", say: Callable[[str], None] =
 
 def param_shapes(step_directory: pathlib.Path) -> dict[str, Any]:
     """Name → metadata (``.shape``, ``.dtype``) of a checkpoint's parameters, without reading them."""
+    return shapes_of(step_directory / "params")
+
+
+def shapes_of(directory: pathlib.Path) -> dict[str, Any]:
+    """The same of any of a step's trees."""
     import orbax.checkpoint as ocp
 
-    return _names(ocp.PyTreeCheckpointHandler().metadata(step_directory / "params").tree)
+    return _names(ocp.PyTreeCheckpointHandler().metadata(directory).tree)
 
 
 def read_params(step_directory: pathlib.Path, wanted: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, Any]:
     """Name → array of some parameters: jax arrays where ``wanted`` has a sharding, else numpy; nothing else is read."""
+    return read_leaves(step_directory / "params", wanted)
+
+
+def read_leaves(directory: pathlib.Path, wanted: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, Any]:
+    """The same of any of a step's trees."""
     import orbax.checkpoint as ocp
 
     item = trees.unflatten(wanted)
     args = ocp.args.PyTreeRestore(
         item=item, restore_args=ocp.checkpoint_utils.construct_restore_args(item), partial_restore=True
     )
-    return trees.flatten(ocp.PyTreeCheckpointHandler().restore(step_directory / "params", args=args))
+    return trees.flatten(ocp.PyTreeCheckpointHandler().restore(directory, args=args))
 
 
 def describe(path: str | pathlib.Path, say: Callable[[str], None] = print) -> tuple[pathlib.Path, Description]:

@@ -13,7 +13,7 @@ import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from paligax import models
-from paligax.training import treatments
+from paligax.training import step, treatments
 from paligax.training.state import Program
 
 
@@ -31,6 +31,7 @@ CHIPS = {
     "v5e": Chip(197e12, 16 * 2**30, 819e9),
     "v5p": Chip(459e12, 95 * 2**30, 2765e9),
     "v6e": Chip(918e12, 32 * 2**30, 1640e9),
+    "tpu7x": Chip(1153.5e12, 96 * 2**30, 3690e9),  # a device is half a chip
     "h100": Chip(989e12, 80 * 2**30, 3350e9),
     "h200": Chip(989e12, 141 * 2**30, 4800e9),
 }
@@ -44,6 +45,7 @@ DEVICE_KINDS = {
     "TPU v5p": "v5p",
     "TPU v6 lite": "v6e",
     "TPU v6e": "v6e",
+    "TPU7x": "tpu7x",
     "NVIDIA H100 80GB HBM3": "h100",
     "NVIDIA H200": "h200",
 }
@@ -55,14 +57,20 @@ def peak_flops(device: Any) -> float | None:
     return CHIPS[name].flops if name else None
 
 
-def count(jaxpr: Any) -> float:
+def count(jaxpr: Any, kernels_only: bool = False) -> float:
     """FLOPs of the matrix products and convolutions of a jaxpr, those inside loops and calls included.
 
     The longest branch of a ``cond`` counts; the body of a ``while`` counts once, as its trip count is not known.
+
+    Args:
+      jaxpr: of ``jax.make_jaxpr``.
+      kernels_only: whether those alone count that stand in hand-written kernels.
     """
     total = 0.0
     for equation in jaxpr.eqns:
         name, params = equation.primitive.name, equation.params
+        if kernels_only and name in ("dot_general", "conv_general_dilated"):
+            continue
         if name == "dot_general":
             (lhs_contracting, _), _ = params["dimension_numbers"]
             contracted = math.prod(equation.invars[0].aval.shape[i] for i in lhs_contracting)
@@ -72,12 +80,15 @@ def count(jaxpr: Any) -> float:
             out_features = kernel[params["dimension_numbers"].rhs_spec[0]]
             total += 2.0 * math.prod(equation.outvars[0].aval.shape) * math.prod(kernel) / out_features
         elif name == "cond":
-            total += max(count(branch.jaxpr) for branch in params["branches"])
+            total += max(count(branch.jaxpr, kernels_only) for branch in params["branches"])
         else:
             times = params["length"] if name == "scan" else 1
             if name == "shard_map":  # its shapes are those of one device
                 times = params["mesh"].size
-            total += times * sum(count(inner) for inner in _inner(params))
+            elif name == "pallas_call":  # its shapes are those of one step of its grid
+                times = math.prod(params["grid_mapping"].grid)
+            inside = kernels_only and name != "pallas_call"
+            total += times * sum(count(inner, inside) for inner in _inner(params))
     return total
 
 
@@ -115,3 +126,14 @@ def model_flops(program: Program) -> float:
         return program.objective.sums(module, params, batch, {}, program.num_tasks)[0]
 
     return count(jax.make_jaxpr(jax.grad(loss))(trained, frozen, program.abstract_batch).jaxpr)
+
+
+def hardware_flops(program: Program, kernels_only: bool = False) -> float:
+    """FLOPs that one step of this program spends: what is computed again in the backward pass included.
+
+    Args:
+      program: the job.
+      kernels_only: whether those alone count that stand in hand-written kernels.
+    """
+    jaxpr = jax.make_jaxpr(lambda state, batch: step.gradients(program, state, batch))
+    return count(jaxpr(program.abstract, program.abstract_batch).jaxpr, kernels_only)

@@ -10,19 +10,24 @@ from typing import Any
 import jax
 
 from paligax import models
+from paligax.batch import TextBatch
 from paligax.training import (
+    branching,
     checkpoints,
     compile_cache,
     flops,
     initialise,
     partitioning,
+    peers,
     processes,
+    profiling,
     progress,
     run_directory,
     run_log,
     step,
     stopping,
     treatments,
+    watching,
 )
 from paligax.training.prefetch import Prefetch
 from paligax.training.recorder import Recorder, Stopwatch
@@ -33,8 +38,18 @@ from paligax.vocabulary import check_rows
 
 MODEL_INFO = "model-info.txt"
 
+# How long a process that ends by an error, while others go on or are gone, waits for the save under way.
+SAVE_PATIENCE_SECONDS = 20.0
 
-def train(trainer: Trainer, model_dir: str | pathlib.Path, config: str, accept_config_change: bool = False) -> State:
+
+def train(
+    trainer: Trainer,
+    model_dir: str | pathlib.Path,
+    config: str,
+    accept_config_change: bool = False,
+    stall_seconds: float = watching.STALL_SECONDS,
+    profile: str = "",
+) -> State:
     """Trains to the end, from the newest checkpoint of the run directory if it has one.
 
     Args:
@@ -42,6 +57,8 @@ def train(trainer: Trainer, model_dir: str | pathlib.Path, config: str, accept_c
       model_dir: the run's directory; made where it doesn't exist.
       config: resolved gin text; it is written there, and compared with what is there.
       accept_config_change: go on with a run whose configuration or data were others.
+      stall_seconds: how long a step or a batch may take before the run ends, see :mod:`paligax.training.watching`.
+      profile: "FIRST:LAST": the steps between are traced, see :mod:`paligax.training.profiling`.
 
     Returns:
       The final state.
@@ -51,34 +68,75 @@ def train(trainer: Trainer, model_dir: str | pathlib.Path, config: str, accept_c
       CheckpointError: where a checkpoint can't be written, or none can be read.
       NonFiniteLoss: naming the step and the examples.
       Preempted: (a SystemExit with code 75) after SIGTERM or Ctrl-C, when the state is saved.
+      LostProcess: (a SystemExit with code 76) where another process of the job is gone.
     """
-    directory = pathlib.Path(model_dir).expanduser().absolute()
-    first = jax.process_index() == 0
-    say = _say if first else _say_nothing
+    directory = run_directory.path_of(model_dir)
+    traced = profiling.window(profile)
+    say = _say if jax.process_index() == 0 else _say_nothing
     compile_cache.enable(trainer.compile_cache)
-    with contextlib.ExitStack() as stack:
-        if first:
-            directory.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(run_directory.Lock(directory, say))
-            run_directory.check_config(directory, config, accept_config_change, say)
-        run = _open(trainer, directory, config, accept_config_change, say)
-        stack.callback(run.checkpoints.close)
-        if run.start >= trainer.train_steps:
-            say(f"{directory} is trained: step {run.start} of {trainer.train_steps}.")
-            return run.checkpoints.restore(run.start, run.program.abstract)
-        # The first batches are made while the step compiles.
-        batches = Prefetch(lambda: run.stream.batches(run.start), run.place, trainer.prefetch)
-        stack.callback(batches.close)
-        with run.watch.measure("compile"):
-            train_step = step.compile_step(run.program)
-        say(f"Compiled the train step in {run.watch.seconds['compile']:.1f} s.")
-        state = _first_state(run, say)
-        log = run_log.RunLog(directory, run.start) if first else run_log.NoLog()
-        stack.callback(log.close)
-        display = progress.start(trainer.train_steps, run.start, first)
-        stack.callback(display.close)
-        stop = stack.enter_context(stopping.StopRequests())
-        return _loop(run, state, train_step, batches, _recorder(run, log, display), stop, display.say)
+    with stopping.StopRequests(say) as stop, contextlib.ExitStack() as stack:
+        try:
+            with stop.interruptible(nothing_to_save=True):
+                go_on = _start(
+                    trainer, directory, config, accept_config_change, stall_seconds, traced, stop, stack, say
+                )
+            return go_on()
+        except stopping.Interrupted:
+            say("Asked to stop before the first step: there is nothing new to save.")
+            raise stopping.Preempted(0) from None
+        except BaseException as error:
+            if (explained := peers.explain(error)) is not error:
+                raise explained from error
+            raise
+
+
+def _start(
+    trainer: Trainer,
+    directory: pathlib.Path,
+    config: str,
+    accept_config_change: bool,
+    stall_seconds: float,
+    traced: tuple[int, int] | None,
+    stop: stopping.StopRequests,
+    stack: contextlib.ExitStack,
+    say: Callable[[str], None],
+) -> Callable[[], State]:
+    """Everything before the first step, what must be closed on the stack; returns the call that trains to the end."""
+    first = jax.process_index() == 0
+    if first:
+        run_directory.make(directory)
+        stack.enter_context(run_directory.Lock(directory, say))
+        run_directory.check_config(directory, config, accept_config_change, say)
+    stopwatch = Stopwatch()
+    watch = stack.enter_context(watching.Watch(directory, stopwatch, first, stall_seconds))
+    watch.note(train_steps=trainer.train_steps)
+    run = _open(trainer, directory, config, accept_config_change, stopwatch, say)
+
+    def close(kind: Any, error: BaseException | None, trace: Any) -> None:
+        run.checkpoints.close(SAVE_PATIENCE_SECONDS if error is not None and peers.are_left(error) else None)
+
+    stack.push(close)
+    if run.start >= trainer.train_steps:
+        say(f"{directory} is trained: step {run.start} of {trainer.train_steps}.")
+        watch.note(step=run.start, last_checkpoint=run.start)
+        return lambda: run.checkpoints.restore(run.start, run.program.abstract)
+    watch.began(run.start, processes=jax.process_count(), devices=jax.device_count(), mesh=dict(run.program.mesh.shape))
+    # The first batches are made while the step compiles.
+    batches = Prefetch(lambda: run.stream.batches(run.start), run.place, trainer.prefetch)
+    stack.callback(batches.close)
+    with stopwatch.measure("compile"):
+        train_step = step.compile_step(run.program)
+    say(f"Compiled the train step in {stopwatch.seconds['compile']:.1f} s.")
+    state = _first_state(run, say)
+    run.checkpoints.open_writer()
+    log = run_log.RunLog(directory, run.start) if first else run_log.NoLog()
+    stack.callback(log.close)
+    display = progress.start(trainer.train_steps, run.start, first)
+    stack.callback(display.close)
+    recorder = _recorder(run, log, display)
+    profile = profiling.Window(directory, *traced, display.say) if first and traced else profiling.NoProfile()
+    stack.callback(profile.close)
+    return lambda: _loop(run, state, train_step, batches, recorder, stop, watch, profile, display.say)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +145,7 @@ class _Run:
 
     Attributes:
       start: step from which it goes on.
+      origin: checkpoint of another run that it begins with; None: its own, or step 0.
       place: the stream's item → (item, global batch); runs in the prefetch thread.
     """
 
@@ -96,6 +155,7 @@ class _Run:
     program: Program
     checkpoints: Checkpoints
     start: int
+    origin: pathlib.Path | None
     place: Callable[[Any], tuple[Any, Any]]
     watch: Stopwatch
 
@@ -111,17 +171,23 @@ def _loop(
     batches: Prefetch,
     recorder: Recorder,
     stop: stopping.StopRequests,
+    watch: watching.Watch,
+    profile: profiling.Profile,
     say: Callable[[str], None],
 ) -> State:
     """Evaluate, save, next batch, step, log; until the end or a request to stop."""
     trainer, done = run.trainer, run.start
     evaluate_here = _evaluation_is_due(trainer, done) and not _is_evaluated(run)
     while True:
+        watch.note(**recorder.latest, last_checkpoint=run.checkpoints.last)
         if stop.requested(done):
             raise _save_and_stop(run, recorder, done, state, say)
         if evaluate_here:
-            with recorder.pause("evaluate"):
-                results = trainer.evaluator.evaluate(done, trainer.model, state.params)
+            try:
+                with recorder.pause("evaluate"), stop.interruptible():
+                    results = trainer.evaluator.evaluate(done, trainer.model, state.params)
+            except stopping.Interrupted:
+                continue
             recorder.evaluation(done, results)
         if done > run.start and (done % trainer.checkpoint_every == 0 or done == trainer.train_steps):
             with recorder.pause("save"):
@@ -130,9 +196,14 @@ def _loop(
             with recorder.pause("save"):
                 run.checkpoints.finish()
             recorder.finish(done)
+            watch.note(**recorder.latest, last_checkpoint=run.checkpoints.last)
             return state
-        with run.watch.measure("wait_for_input"):
-            item, batch = next(batches)
+        try:
+            with run.watch.measure("wait_for_input"), stop.interruptible():
+                item, batch = next(batches)
+        except stopping.Interrupted:
+            continue
+        profile.before(done)
         state, metrics = train_step(state, batch)
         done += 1
         recorder.step(done, item, metrics)
@@ -145,10 +216,10 @@ def _open(
     directory: pathlib.Path,
     config: str,
     accept_change: bool,
+    watch: Stopwatch,
     say: Callable[[str], None],
 ) -> _Run:
     """Data, program and checkpoints of a run, all checked against each other."""
-    watch = Stopwatch()
     with watch.measure("open_data"):
         mesh = trainer.partitioner.mesh()
         partitioning.check_batch_size(mesh, trainer.data.batch_size, trainer.num_microbatches)
@@ -166,16 +237,18 @@ def _open(
         feature_lengths=dict(getattr(trainer.data, "feature_lengths", {})),
     )
     saved = Checkpoints(directory, trainer.keep, description, say)
-    start = saved.newest() or 0
+    start, origin = saved.newest() or 0, None
     if start:  # before minutes go into compiling
         saved.check_fit(start, program.abstract)
         _check_data(saved.description(start), description, start, accept_change, say)
+    elif trainer.branch_from:
+        origin, start = branching.find_branch(trainer.branch_from, program.abstract, trainer.train_steps)
 
     def place(item: Any) -> tuple[Any, Any]:
         sharding = partitioning.batch_sharding(program.mesh)
         return item, partitioning.to_global(item.batch, sharding, trainer.data.batch_size)
 
-    return _Run(trainer, directory, stream, program, saved, start, place, watch)
+    return _Run(trainer, directory, stream, program, saved, start, origin, place, watch)
 
 
 def _prepare(trainer: Trainer, stream: Any) -> Program:
@@ -190,6 +263,7 @@ def _prepare(trainer: Trainer, stream: Any) -> Program:
         num_tasks=len(stream.task_names),
         num_microbatches=trainer.num_microbatches,
         seed=trainer.seed,
+        skip_non_finite=trainer.non_finite == "skip",
     )
 
 
@@ -241,12 +315,18 @@ def _check_data(
 def _first_state(run: _Run, say: Callable[[str], None]) -> State:
     """The checkpoint's state, or a fresh one with the weights of the initial sources."""
     with run.watch.measure("restore" if run.start else "initialise"):
+        if run.origin is not None:
+            say(f"Beginning at step {run.start} with the state of {run.origin}.")
+            return branching.restore(run.origin, run.start, run.program.abstract)
         if run.start:
             say(f"Resuming {run.directory} from step {run.start}.")
             return run.checkpoints.restore(run.start, run.program.abstract)
         state = run.program.initial_state()
         params = initialise.initialise(run.trainer.initial_sources, state.params, say)
-        return dataclasses.replace(state, params=params)
+        optimizer = state.optimizer
+        if run.trainer.initial_optimizer:
+            optimizer = branching.carry_optimizer(run.trainer.initial_optimizer, optimizer, say)
+        return dataclasses.replace(state, params=params, optimizer=optimizer)
 
 
 def _recorder(run: _Run, log: Any, display: Any) -> Recorder:
@@ -261,6 +341,8 @@ def _recorder(run: _Run, log: Any, display: Any) -> Recorder:
         display=display,
         watch=run.watch,
         flops_and_peak=None if peak is None else (flops.model_flops(run.program), peak * len(devices)),
+        counts_tokens=isinstance(run.program.abstract_batch, TextBatch),
+        skips_non_finite=run.trainer.non_finite == "skip",
     )
 
 

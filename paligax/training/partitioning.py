@@ -52,6 +52,8 @@ class Partitioner:
       rules: logical axis → mesh axis, see DEFAULT_RULES.
       replicate_indivisible: whether a dimension that its mesh axis does not divide is left uncut (and reported) instead
         of refused.
+      shrink: whether fsdp and tensor are upper bounds, of which as much is taken as divides the devices of a slice,
+        fsdp first: one file then describes a run on one chip and on a pod.
     """
 
     data: int = -1
@@ -60,6 +62,7 @@ class Partitioner:
     slices: int = 1
     rules: Sequence[tuple[str, str | None]] = DEFAULT_RULES
     replicate_indivisible: bool = False
+    shrink: bool = False
 
     def mesh(self, devices: Sequence[Any] | None = None) -> Mesh:
         """The mesh over these devices (all of them by default).
@@ -68,25 +71,33 @@ class Partitioner:
           ValueError: where the sizes don't multiply to the number of devices.
         """
         devices = list(jax.devices() if devices is None else devices)
-        others = self.fsdp * self.tensor
+        fsdp, tensor = self.fsdp, self.tensor
+        if self.shrink:
+            fsdp = math.gcd(fsdp, len(devices) // self.slices)
+            tensor = math.gcd(tensor, len(devices) // self.slices // fsdp)
+        others = fsdp * tensor
         data = len(devices) // others if self.data == -1 else self.data
-        shape = (data, self.fsdp, self.tensor)
+        shape = (data, fsdp, tensor)
         if min(shape) < 1 or math.prod(shape) != len(devices):
             raise ValueError(
-                f"Partitioner(data={self.data}, fsdp={self.fsdp}, tensor={self.tensor}) needs "
+                f"Partitioner(data={self.data}, fsdp={fsdp}, tensor={tensor}) needs "
                 f"{f'a multiple of {others}' if self.data == -1 else math.prod(shape)} devices, there are "
                 f"{len(devices)}. "
                 "Their product must be the number of devices; data=-1 takes what the others leave."
             )
-        if self.slices > 1:
-            if data % self.slices:
-                raise ValueError(f"Partitioner.slices={self.slices} must divide the mesh's data axis ({data}).")
-            from jax.experimental import mesh_utils
+        if self.slices > 1 and data % self.slices:
+            raise ValueError(f"Partitioner.slices={self.slices} must divide the mesh's data axis ({data}).")
+        if self.slices == 1 and devices[0].platform != "tpu":
+            return jax.make_mesh(shape, MESH_AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+        from jax.experimental import mesh_utils
 
-            inner, outer = (data // self.slices, self.fsdp, self.tensor), (self.slices, 1, 1)
-            grid = mesh_utils.create_hybrid_device_mesh(inner, outer, devices)
-            return Mesh(grid, MESH_AXES, axis_types=(AxisType.Auto,) * 3)
-        return jax.make_mesh(shape, MESH_AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+        # A pod's links form a torus: mesh axes follow its sides where they can, and share one where they can't.
+        inner, split = (data // self.slices, fsdp, tensor), dict(allow_split_physical_axes=True)
+        if self.slices > 1:
+            grid = mesh_utils.create_hybrid_device_mesh(inner, (self.slices, 1, 1), devices, **split)
+        else:
+            grid = mesh_utils.create_device_mesh(inner, devices, **split)
+        return Mesh(grid, MESH_AXES, axis_types=(AxisType.Auto,) * 3)
 
     def shardings(self, mesh: Mesh, axes: Mapping[str, Any], shapes: Mapping[str, Any]) -> tuple[dict, list[str]]:
         """The sharding of every array, and what a person should know about them.

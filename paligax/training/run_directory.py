@@ -6,6 +6,7 @@ import difflib
 import json
 import os
 import pathlib
+import re
 import socket
 import threading
 import time
@@ -21,6 +22,31 @@ PATIENCE_SECONDS = 3.5 * HEARTBEAT_SECONDS
 
 class RunDirectoryError(RuntimeError):
     """The run directory is in use, or belongs to another configuration; the message says what to do."""
+
+
+def path_of(model_dir: str | os.PathLike[str]) -> pathlib.Path:
+    """The absolute path that --model_dir names. Raises RunDirectoryError for an object store."""
+    text = os.fspath(model_dir)
+    if scheme := re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
+        raise RunDirectoryError(
+            f"--model_dir={text}: a run directory must be on a file system that all processes see (local disk, NFS, or "
+            f"a bucket that is mounted as one); {scheme[0]} is none. Data may be read from there: docs/reliability.md."
+        )
+    return pathlib.Path(text).expanduser().absolute()
+
+
+def make(directory: pathlib.Path) -> None:
+    """Makes the directory where it isn't there. Raises RunDirectoryError where it can't be made or written."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        probe = directory / f"writable.{socket.gethostname()}.{os.getpid()}"
+        probe.write_text("a file can be written\n")
+        probe.unlink()
+    except OSError as error:
+        raise RunDirectoryError(
+            f"The run directory {directory} can't be written: {error.strerror or error}. Choose another --model_dir, "
+            "or see to the rights, the room and the mount of this one."
+        ) from error
 
 
 def check_config(directory: pathlib.Path, config: str, accept_change: bool, say: Callable[[str], None]) -> None:
@@ -117,6 +143,11 @@ def _started(pid: int) -> str:
         return ""
     # A zombie still has its pid and does nothing more.
     return "" if fields[0] == "Z" else f"{boot}/{fields[19]}"
+
+
+def is_dead_here(host: str, pid: int) -> bool:
+    """Whether a process is known to be gone: it was one of this machine, and there is none with its number."""
+    return host == socket.gethostname() and not pathlib.Path(f"/proc/{pid}").exists() and pathlib.Path("/proc").exists()
 
 
 class Lock:

@@ -1,5 +1,6 @@
 """What a run writes down: metrics.jsonl and TensorBoard events, both continued where a resumed run goes on."""
 
+import contextlib
 import json
 import math
 import pathlib
@@ -14,6 +15,10 @@ TENSORBOARD = "tensorboard"
 
 class NonFiniteLoss(RuntimeError):
     """The loss or the gradient is infinite or not a number."""
+
+
+class RunLogError(RuntimeError):
+    """metrics.jsonl can't be written; the message says what to do."""
 
 
 class RunLog:
@@ -37,13 +42,27 @@ class RunLog:
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Writes one line. Numbers that are not finite are written as null: JSON has none of them."""
         row = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        self._file.write(json.dumps({"step": step, **row}) + "\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps({"step": step, **row}) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise RunLogError(
+                f"{self._file.name} can't be written at step {step}: {error.strerror or error}. Make room, or see to "
+                "the rights and the mount of the run directory, and start the same command again: it goes on from the "
+                "newest checkpoint."
+            ) from error
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
 
+    def note_non_finite(self, step: int, values: Mapping[str, Any]) -> None:
+        """Writes what a step's batch was, whose loss or gradient isn't finite, into a file of its own."""
+        path = pathlib.Path(self._file.name).with_name(f"non_finite-{step}.json")
+        with contextlib.suppress(OSError):  # the loss is the worse news
+            path.write_text(json.dumps({"step": step, **values}, indent=1) + "\n", encoding="utf-8")
+
     def close(self) -> None:
-        self._file.close()
+        with contextlib.suppress(OSError):  # of what write has told
+            self._file.close()
         self._board.close()
 
 
@@ -51,6 +70,9 @@ class NoLog:
     """Writes nothing: every process but the first."""
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
+        pass
+
+    def note_non_finite(self, step: int, values: Mapping[str, Any]) -> None:
         pass
 
     def close(self) -> None:
@@ -75,6 +97,10 @@ def _cut(path: pathlib.Path, step: int) -> None:
         partial = path.with_name(path.name + ".partial")
         partial.write_text("".join(json.dumps(row) + "\n" for row in kept))
         partial.replace(path)
+
+
+# Metrics of which a line has the last step's value; those with "/" are of one tower.
+_LAST = ("learning_rate", "gradient_norm", "update_norm")
 
 
 class Window:
@@ -112,16 +138,21 @@ class Window:
         return self._skipped
 
     def values(self) -> dict[str, float]:
-        """Over the window: loss and accuracy in all and a task, weights (target tokens); the last learning rate."""
+        """Over the window: loss and accuracy in all and a task, weights (target tokens); the last rate and norms."""
         loss, weight, correct = (self._sums[f"task_{name}"] for name in ("loss", "weight", "correct"))
         values = {"loss": loss.sum() / max(weight.sum(), 1e-9), "accuracy": correct.sum() / max(weight.sum(), 1e-9)}
-        values |= {name: float(self._last[name]) for name in ("learning_rate", "gradient_norm")}
+        values |= {name: float(self._last[name]) for name in self._last if name.partition("/")[0] in _LAST}
         for i, task in enumerate(self._task_names):
             values[f"weight/{task}"] = weight[i]
             if weight[i] > 0:
                 values[f"loss/{task}"] = loss[i] / weight[i]
                 values[f"accuracy/{task}"] = correct[i] / weight[i]
         return {name: float(value) for name, value in values.items()}
+
+
+def is_finite(metrics: Mapping[str, np.ndarray]) -> bool:
+    """Whether a step's loss and gradient are."""
+    return bool(np.isfinite(metrics["loss"]) and np.isfinite(metrics["gradient_norm"]))
 
 
 def check_finite(step: int, metrics: Mapping[str, np.ndarray], ids: Sequence[str], task_names: Sequence[str]) -> None:
@@ -133,7 +164,7 @@ def check_finite(step: int, metrics: Mapping[str, np.ndarray], ids: Sequence[str
       ids: of the batch's rows, "task:record:item".
       task_names: in the order of ``batch.task``.
     """
-    if np.isfinite(metrics["loss"]) and np.isfinite(metrics["gradient_norm"]):
+    if is_finite(metrics):
         return
     tasks = [name for name, loss in zip(task_names, metrics["task_loss"], strict=True) if not np.isfinite(loss)]
     suspects = [i for i in ids if i.split(":")[0] in tasks] or list(ids)

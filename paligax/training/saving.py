@@ -8,9 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import numpy as np
 
-from paligax.training import checkpoints, manifest, processes
+from paligax.training import branching, checkpoints, manifest, processes
 from paligax.training.checkpoints import CheckpointError, Description
 from paligax.training.state import State
 
@@ -48,6 +47,8 @@ class Checkpoints:
         self._writer: Any = None
         self._thread: threading.Thread | None = None
         self._error: tuple[int, BaseException] | None = None
+        self._failed_step: int | None = None
+        self.last: int | None = None  # the newest step that is known to be whole
 
     def newest(self) -> int | None:
         """The newest whole checkpoint's step, None where there are none; all processes get the same answer.
@@ -67,7 +68,8 @@ class Checkpoints:
                 f"No checkpoint in {self.directory} is whole (see the lines above). Bring one back from a copy, or "
                 "remove the run directory to start over."
             )
-        return None if step == -1 else step
+        self.last = None if step == -1 else step
+        return self.last
 
     def _clean(self) -> int:
         """Tidies up; the newest whole step, −1 where no save was ever finished, −2 where all are damaged."""
@@ -101,11 +103,15 @@ class Checkpoints:
 
     def restore(self, step: int, abstract: State) -> State:
         """The state saved at a step, with the shardings of ``abstract``, which must fit (:meth:`check_fit`)."""
-        directory = self.directory / str(step)
-        params = checkpoints.restore_item(directory / "params", abstract.params)
-        optimizer = checkpoints.restore_item(directory / "optimizer", abstract.optimizer)
-        count = jax.make_array_from_callback((), abstract.step.sharding, lambda _: np.asarray(step, np.int32))
-        return State(count, params, optimizer)
+        return branching.restore(self.directory / str(step), step, abstract)
+
+    def open_writer(self) -> None:
+        """Before the first step, so that no step waits for it: importing the library alone takes a second."""
+        import orbax.checkpoint as ocp
+
+        if self._writer is None:
+            logging.getLogger("absl").addFilter(_is_not_orbax)
+            self._writer = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
 
     def save(self, step: int, state: State) -> None:
         """Starts writing a checkpoint; returns once the arrays are copied off the devices.
@@ -119,9 +125,7 @@ class Checkpoints:
         if (self.directory / str(step)).exists():
             return
         self._check_space(step, state)
-        if self._writer is None:
-            logging.getLogger("absl").addFilter(_is_not_orbax)
-            self._writer = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
+        self.open_writer()
         items = ocp.args.Composite(
             params=ocp.args.PyTreeSave(state.params), optimizer=ocp.args.PyTreeSave(state.optimizer)
         )
@@ -139,6 +143,7 @@ class Checkpoints:
             if jax.process_index() == 0:
                 self._description.write(self.directory / str(step), step)
                 manifest.write(self.directory / str(step))
+                self.last = step
                 for old in checkpoints.steps(self.directory)[self._keep :]:
                     _remove(self.directory / str(old))
         except BaseException as error:  # handed to the main thread by check()
@@ -157,14 +162,25 @@ class Checkpoints:
             self._thread = None
         self.check()
 
-    def close(self) -> None:
-        """Waits, then lets go of the writer's threads. Raises CheckpointError where a save failed."""
+    def close(self, patience: float | None = None) -> None:
+        """Waits, then lets go of the writer's threads. Raises CheckpointError where a save failed.
+
+        Args:
+          patience: seconds to wait for a save that may never end, as another process that takes part in it is gone; it
+            is then left as it is.
+        """
+        if patience is not None:
+            if self._thread is not None:
+                self._thread.join(patience)
+            return
         try:
             self.finish()
         finally:
             if self._writer is not None:
                 self._writer.close()
                 self._writer = None
+            if self._failed_step is not None:
+                self._remove_remains(self._failed_step)
 
     def _check_space(self, step: int, state: State) -> None:
         needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
@@ -173,12 +189,16 @@ class Checkpoints:
             reason = OSError(f"the disk has {free / 2**30:.2f} GiB free, it needs {needed / 2**30:.2f} GiB")
             raise self._failed(step, reason) from reason
 
-    def _failed(self, step: int, error: BaseException) -> CheckpointError:
-        """Removes what was written of a step and says what is left."""
+    def _remove_remains(self, step: int) -> None:
         if jax.process_index() == 0:
             for path in self.directory.glob(f"{step}*"):
                 if path.name == str(step) and not manifest.exists(path) or ".orbax-checkpoint-tmp" in path.name:
                     shutil.rmtree(path, ignore_errors=True)
+
+    def _failed(self, step: int, error: BaseException) -> CheckpointError:
+        """Removes what was written of a step and says what is left."""
+        self._failed_step = step  # what is still being written of it is removed by close()
+        self._remove_remains(step)
         left = checkpoints.steps(self.directory)
         there = f"Checkpoint {left[0]} and older ones are untouched" if left else "There is no earlier checkpoint"
         resume = f"goes on from step {left[0]}" if left else "starts again"

@@ -55,6 +55,7 @@ class Program:
       num_tasks: number of tasks whose losses are kept apart.
       num_microbatches: parts in which a batch is worked through.
       seed: of initialisation and dropout.
+      skip_non_finite: whether an update whose loss or gradient isn't finite is left out.
     """
 
     module: Any
@@ -69,6 +70,7 @@ class Program:
     num_tasks: int
     num_microbatches: int
     seed: int
+    skip_non_finite: bool = False
 
     @property
     def shardings(self) -> State:
@@ -109,6 +111,7 @@ def prepare(
     num_microbatches: int = 1,
     seed: int = 0,
     devices: Any = None,
+    skip_non_finite: bool = False,
 ) -> Program:
     """Takes every decision: shapes → axes → treatments → shardings, all without touching an array.
 
@@ -123,6 +126,7 @@ def prepare(
       num_microbatches: parts in which a batch is worked through.
       seed: of initialisation and dropout.
       devices: to compile for; all by default. They may be those of a topology that isn't there.
+      skip_non_finite: leaves the state as it is (but for the step) where loss or gradient isn't finite.
 
     Raises:
       ValueError: where treatments, rules, mesh or batch size don't fit the model.
@@ -158,6 +162,7 @@ def prepare(
         num_tasks=num_tasks,
         num_microbatches=num_microbatches,
         seed=seed,
+        skip_non_finite=skip_non_finite,
     )
 
 

@@ -1,5 +1,6 @@
 """One step of training: the science (:func:`train_step`), then the plumbing that compiles it (:func:`compile_step`)."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -60,26 +61,41 @@ def train_step(program: Program, state: State, batch: Any) -> tuple[State, Metri
       batch: the global batch.
 
     Returns:
-      The state after the step, and float32 metrics: loss, weight, gradient_norm, learning_rate (scalars), task_loss,
-      task_weight, task_correct (sums, [tasks]).
+      The state after the step, and float32 metrics: loss, weight, gradient_norm, learning_rate (scalars),
+      gradient_norm/TOWER and update_norm/TOWER of every tower that is trained (the first part of its parameters'
+      names; the update is what is subtracted from them), task_loss, task_weight, task_correct (sums, [tasks]).
     """
     grads, metrics = gradients(program, state, batch)
     norm = optax.global_norm(grads)
     clip = jnp.minimum(1.0, program.optimizer.max_gradient_norm / jnp.maximum(norm, 1e-30))
-    grads = jax.tree.map(lambda g: g * clip, grads)
+    clipped = jax.tree.map(lambda g: g * clip, grads)
 
     trained, frozen = treatments.split(state.params, program.assigned)
-    updates, optimizer_state = program.transformation().update(grads, state.optimizer, trained)
+    updates, optimizer_state = program.transformation().update(clipped, state.optimizer, trained)
     learning_rate = jnp.asarray(program.optimizer.learning_rate(state.step), jnp.float32)
 
-    def apply(name: str, param: Any, update: Any) -> Any:
+    def change(name: str, param: Any, update: Any) -> Any:
         treatment = program.assigned[name]
         rate = learning_rate * treatment.learning_rate_scale
-        return (param - rate * (update + treatment.weight_decay * param)).astype(param.dtype)
+        return rate * (update + treatment.weight_decay * param)
+
+    def apply(name: str, param: Any, update: Any) -> Any:
+        return (param - change(name, param, update)).astype(param.dtype)
 
     params = treatments.merge(trees.map_named(apply, trained, updates), frozen)
     metrics |= {"gradient_norm": norm, "learning_rate": learning_rate}
-    return State(state.step + 1, params, optimizer_state), metrics
+    metrics |= _norms("gradient_norm", grads) | _norms("update_norm", trees.map_named(change, trained, updates))
+    new = State(state.step + 1, params, optimizer_state)
+    if program.skip_non_finite:
+        fine = jnp.isfinite(norm) & jnp.isfinite(metrics["loss"])
+        new = jax.tree.map(lambda after, before: jnp.where(fine, after, before), new, state)
+        new = dataclasses.replace(new, step=state.step + 1)
+    return new, metrics
+
+
+def _norms(name: str, tree: Any) -> Metrics:
+    """"<name>/TOWER" → the norm of all that is below it."""
+    return {f"{name}/{tower}": optax.global_norm(below) for tower, below in tree.items()}
 
 
 def lower_step(program: Program) -> Any:

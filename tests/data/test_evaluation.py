@@ -2,9 +2,12 @@ import dataclasses
 
 import numpy as np
 import pytest
+import seqio
 
-from paligax.data import records, shards
-from tests.data.toy import jpeg, record
+from paligax.data import records, shards, text
+from paligax.data.runtime import tf
+from paligax.metrics import vqa_accuracy
+from tests.data.toy import add_task, jpeg, record, steps
 
 
 @pytest.fixture
@@ -52,3 +55,41 @@ def test_what_cannot_be_used_keeps_its_place(held_out, tmp_path):
     assert [example["skip"] for example in batch.examples] == ["", "", "broken image", "broken image"]
     assert batch.batch.weights.any(axis=1).tolist() == [True, True, False, False]
     assert batch.examples[2]["id"] == "toy_caption:1:0"
+
+
+@seqio.map_over_dataset
+def asked_once(example):
+    example = records.pick_question(example)
+    answers = example["qa/answer"]
+    drawn = text.random_index(text.fold(example["seed"], "answer"), tf.maximum(tf.size(answers), 1))
+    answer = tf.gather(tf.concat([answers, [""]], axis=0), drawn)
+    return {**example, "prompt": example["qa/question"], "answer": answer, "eval/references": answers}
+
+
+def test_ten_answers_are_one_question(held_out, tmp_path):
+    """An entry for each answer in the record; one question in evaluation, all ten answers beside it."""
+    asked = [("what?", ["a cat"] * 6 + ["cat"] * 3 + ["dog"]), ("which?", ["no"] * 10), ("one?", ["1"])]
+    qa = [{"lang": "en", "question": q, "answer": a} for q, answers in asked[:2] for a in answers]
+    first = record(0, qa=qa[::-1])  # the questions' answers need not stand together
+    second = record(1, qa=[{"lang": lang, "question": "one?", "answer": "1"} for lang in ("en", "de")])
+    for split in ("train", "validation"):
+        shards.write_shards(str(tmp_path), split, [records.encode(r) for r in (first, second)])
+    records.write_manifest(str(tmp_path))
+    own = dataclasses.replace(held_out, data_dir=str(tmp_path), mixture_or_task="toy_once")
+    add_task(own, "toy_once", "question", steps(asked_once))
+    examples = [example for batch in own.evaluation("toy_once") for example in batch.examples if example]
+    assert [example["id"] for example in examples] == ["r0", "r0", "r1", "r1"]
+    found = {example["prompt"]: example["references"] for example in examples}
+    assert sorted(found["what?"]) == sorted(asked[0][1]) and found["which?"] == ["no"] * 10 and found["one?"] == ["1"]
+    assert vqa_accuracy([found["what?"]], ["dog"])["vqa_accuracy"] == pytest.approx(0.3)  # one of ten, left out in turn
+    (entries, asks) = (shards.read_manifest(str(tmp_path))["train"].entries(kind) for kind in ("qa", "question"))
+    assert (len(entries), len(asks)) == (22, 4)
+    drawn = {}
+    batches = dataclasses.replace(own, split="train", batch_size=4).stream().batches()
+    for _ in range(25):  # as many epochs
+        batch = next(batches)
+        for identity, ids in zip(batch.ids, batch.batch.targets, strict=True):
+            drawn.setdefault(identity, []).append(own.vocabulary.decode(ids))
+    batches.close()
+    assert [len(answers) for answers in drawn.values()] == [25] * 4
+    assert {frozenset(answers) for answers in drawn.values()} >= {frozenset({"a cat", "cat", "dog"}), frozenset({"no"})}

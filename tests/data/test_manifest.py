@@ -1,19 +1,9 @@
 import json
+import os
 
-import numpy as np
 import pytest
 
-from paligax.data import manifest, records, shards
-
-
-def test_kinds_that_every_record_has_equally_often_need_no_file(tmp_path):
-    writer = manifest.CountsWriter(str(tmp_path), "train", ["one", "some", "none"], 5)
-    writer.append(np.array([[1, 1], [2, 0], [0, 0]], np.uint16))
-    writer.append(np.zeros((3, 0), np.uint16))  # a shard without records
-    writer.append(np.array([[1, 1, 1], [3, 3, 3], [0, 0, 0]], np.uint16))
-    assert writer.close() == {"one": 1, "none": 0}
-    assert manifest.read_counts(str(tmp_path), "train", "some").tolist() == [2, 0, 3, 3, 3]
-    assert [f.name for f in (tmp_path / "manifest").iterdir()] == ["train.some.npy"]
+from paligax.data import manifest, shards
 
 
 def test_a_split_is_added_and_the_others_stay(tmp_path):
@@ -25,22 +15,58 @@ def test_a_split_is_added_and_the_others_stay(tmp_path):
     assert [f.name for f in tmp_path.iterdir()] == ["manifest.json"]
 
 
-def test_entries_of_languages(tmp_path):
-    langs = [["en", "de"], ["de", "de", "fr"], [], ["fr", "en"]]
-    written = [
-        {"id": f"r{i}", "image": b"x", "qa": [{"lang": k, "question": "?"} for k in ls]} for i, ls in enumerate(langs)
+def described(kinds, names):
+    counted = [{kind: i + j for j, kind in enumerate(kinds)} for i, _ in names]
+    listed = [
+        {"path": name, "records": 2, "bytes": 9, "items": each} for (_, name), each in zip(names, counted, strict=True)
     ]
-    shards.write_shards(str(tmp_path), "train", [records.encode(r) for r in written], num_shards=2)
-    records.write_manifest(str(tmp_path), languages=["de", "fr"])
-    split = shards.read_manifest(str(tmp_path))["train"]  # shards: r0 r2 | r1 r3
+    items = {kind: sum(each[kind] for each in counted) for kind in kinds}
+    return {"shards": listed, "items": items, "uniform": {"record": 1}, "languages": {"alt_text en": 3}, "build": "x"}
 
-    def entries(kind):
-        found = shards.Entries(split, kind)
-        return list(zip(*(a.tolist() for a in found.locate(np.arange(len(found)))), strict=True))
 
-    assert entries("qa:en") == [(0, 0), (3, 0)]
-    assert entries("qa:de") == [(0, 0), (2, 0), (2, 1)]
-    assert entries("qa:de+fr") == [(0, 0), (2, 0), (2, 1), (2, 2), (3, 0)]
-    assert entries("image:en") == [] if "image:en" in split.description["items"] else True
-    with pytest.raises(ValueError, match=r"doesn't count 'qa:it'.*languages=\['it'\]"):
-        shards.Entries(split, "qa:it")
+def test_shards_are_read_in_columns(tmp_path):
+    kinds = ["record", "qa", "qa:de"]
+    manifest.add(str(tmp_path), "train", described(kinds, [(0, "a"), (1, "b"), (2, "c")]))
+    manifest.add(str(tmp_path), "empty", {"shards": [], "items": {}, "uniform": {}})
+    found = manifest.read_shards(str(tmp_path))
+    assert found["train"].names == ("a", "b", "c") and found["train"].uniform == {"record": 1}
+    assert found["train"].records.tolist() == [2, 2, 2] and found["train"].bytes.sum() == 27
+    assert found["train"].items_of("qa:de").tolist() == [2, 3, 4] and list(found["train"].kinds) == kinds
+    assert found["empty"].items.shape == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"schema": 1, "splits": {"train": {"shards"', "is no JSON.*Write it anew"),
+        ("[]", "has schema None; expected 1"),
+        ('{"schema": 2, "splits": {}}', "has schema 2; expected 1"),
+        ('{"schema": 1, "splits": {"train": {"shards": [{"path": "a"}], "items": {}}}}', "it should: KeyError 'items'"),
+        ('{"schema": 1, "splits": {"train": [1]}}', "as it should: TypeError"),
+    ],
+)
+def test_damaged_manifests_are_told(tmp_path, text, message):
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        shards.read_manifest(str(tmp_path))
+
+
+def test_a_manifest_is_read_once_until_it_is_written_again(tmp_path, monkeypatch):
+    read, real = [], manifest.read_shards
+    monkeypatch.setattr(manifest, "read_shards", lambda directory: read.append(directory) or real(directory))
+    path = str(tmp_path)
+    manifest.add(path, "train", described(["record"], [(0, "a")]))
+    first = shards.read_manifest(path)["train"]
+    assert shards.read_manifest(path)["train"] is first and len(read) == 1
+    manifest.add(path, "train", described(["record"], [(0, "b")]))  # the same length
+    assert shards.read_manifest(path)["train"].paths == [os.path.join(path, "b")] and len(read) == 2
+    with pytest.raises(ValueError, match="written again since split 'train' was opened"):
+        _ = first.digest
+
+
+def test_what_is_added_while_shards_are_counted_stays(tmp_path):
+    manifest.write(str(tmp_path), {"old": {"shards": []}, "train": {"shards": [1]}})
+    before = manifest.read(str(tmp_path))
+    manifest.add(str(tmp_path), "validation", {"shards": [3]})
+    manifest.replace(str(tmp_path), {"train": {"shards": [2]}}, before)
+    assert manifest.read(str(tmp_path)) == {"train": {"shards": [2]}, "validation": {"shards": [3]}}

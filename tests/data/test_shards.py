@@ -4,7 +4,7 @@ import os
 import numpy as np
 import pytest
 
-from paligax.data import records, shards
+from paligax.data import manifest, records, shards
 
 
 @pytest.fixture
@@ -85,3 +85,69 @@ def test_the_digest_follows_the_data(directory):
     shards.write_shards(directory, "test", [records.encode({"id": "other"})])
     records.write_manifest(directory)
     assert shards.read_manifest(directory)["test"].digest != before
+
+
+def test_counting_again_keeps_what_a_build_said(directory):
+    path = os.path.join(directory, "manifest.json")
+    with open(path) as f:
+        train = json.load(f)["splits"]["train"]
+    assert all(len(shard["sha256"]) == 64 for shard in train["shards"]) and train["languages"] == {"qa und": 19}
+    shards.write_manifest(directory, languages=["de"])
+    built = {**manifest.read(directory)["train"], "build": "abc", "dropped": {"broken image": 3}}
+    manifest.add(directory, "train", built)
+    records.write_manifest(directory)
+    assert manifest.read(directory)["train"] == built and "qa:de" in built["items"]
+
+
+def test_counting_other_records_forgets_the_build_and_says_so(directory, caplog):
+    manifest.add(directory, "test", {**manifest.read(directory)["test"], "build": "abc"})
+    shards.write_shards(directory, "test", [records.encode({"id": f"other{i}", "image": b"x"}) for i in range(4)])
+    os.remove(shards.read_manifest(directory)["train"].paths[0])
+    for name in os.listdir(directory):
+        if "-train." in name:
+            os.remove(os.path.join(directory, name))
+    records.write_manifest(directory)
+    assert set(manifest.read(directory)) == {"test"} and "build" not in manifest.read(directory)["test"]
+    assert "The records of split 'test' are others than before: it no longer has build." in caplog.text
+    assert "Split 'train' has no shards" in caplog.text
+
+
+def test_shards_of_several_builds_are_told(directory):
+    before = manifest.read(directory)
+    shards.write_shards(directory, "train", [records.encode({"id": "x"})] * 5, num_shards=2)
+    os.remove(os.path.join(directory, "records-train.array_record-00001-of-00002"))
+    with pytest.raises(ValueError, match="shards of 2 builds") as error:
+        records.write_manifest(directory)
+    assert "1 of 2 of records-train…-of-00002; 3 of 3 of records-train…-of-00003. Remove those" in str(error.value)
+    assert manifest.read(directory) == before
+    os.remove(os.path.join(directory, "records-train.array_record-00000-of-00002"))
+    os.rename(
+        os.path.join(directory, "records-test.array_record-00000-of-00001"),
+        os.path.join(directory, "others-train.array_record-00000-of-00003"),
+    )
+    with pytest.raises(ValueError, match="1 of 3 of others-train…-of-00003; 3 of 3 of records-train"):
+        records.write_manifest(directory)
+
+
+def test_what_is_no_record_is_named(tmp_path):
+    path = str(tmp_path)
+    shards.write_shards(path, "train", [records.encode({"id": "a"}), b"\xff nothing of the kind"])
+    with pytest.raises(ValueError, match=r"Record 1 of shard .*-00000-of-00001' is no tf.train.Example"):
+        records.write_manifest(path)
+    noise = np.random.default_rng(0).bytes(4000)
+    shards.write_shards(path, "train", [records.encode({"id": f"r{i}", "image": noise}) for i in range(64)])
+    file = tmp_path / "records-train.array_record-00000-of-00001"
+    content = bytearray(file.read_bytes())
+    for at in (len(content) // 5, len(content) // 2):
+        content[at] ^= 4
+    file.write_bytes(content)
+    with pytest.raises(OSError, match=r"Record \d+ of shard .* cannot be read.*Restore or rebuild the shard"):
+        records.write_manifest(path)
+
+
+def test_an_unreadable_manifest_is_replaced(directory, caplog):
+    before = manifest.read(directory)
+    with open(os.path.join(directory, "manifest.json"), "w") as f:
+        f.write('{"schema": 1, "spl')
+    records.write_manifest(directory)
+    assert manifest.read(directory) == before and "written anew" in caplog.text

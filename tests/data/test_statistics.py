@@ -4,6 +4,7 @@ import json
 import pytest
 
 from paligax.data import records, shards, statistics
+from paligax.data.runtime import tf
 from paligax.data.statistics import summary
 from tests.data.toy import jpeg, record
 
@@ -70,6 +71,43 @@ def test_a_part_is_spread_over_the_index(data, directory):
     (part,) = statistics.statistics(own, num_examples=3)["tasks"].values()  # entries 0, 6 and 12
     assert part["examples"] == 3 and part["entries"] == 13
     assert part["skipped"] == {"empty targets": 1} and part["languages"] == {"en": 2}
+
+
+def test_what_cannot_be_used_is_counted_by_reason_and_nowhere_else(data, tmp_path):
+    """Fields that are missing, groups that don't fit together, images that changed, a record that is none."""
+    changed = tf.train.Example.FromString(records.encode({**record(0), **LONG}))
+    changed.features.feature["image_crc"].int64_list.value[0] ^= 1
+    uneven = tf.train.Example.FromString(records.encode({**record(1), **LONG}))
+    del uneven.features.feature["alt_text/lang"]
+    bare = tf.train.Example()
+    bare.features.feature["image"].bytes_list.value.append(jpeg(3, 48, 64))
+    bare.features.feature["alt_text/lang"].bytes_list.value.append(b"en")
+    bare.features.feature["alt_text/text"].bytes_list.value.append(b"a cat")
+    written = [
+        records.encode(record(0)),
+        bare.SerializeToString(),  # no other field at all
+        changed.SerializeToString(),
+        uneven.SerializeToString(),
+        records.encode({**record(2, image=jpeg(2)[:150]), **LONG}),
+        records.encode(record(3, alt_text=[{"lang": "fr", "text": ""}])),
+    ]
+    shards.write_shards(str(tmp_path), "train", written)
+    records.write_manifest(str(tmp_path))
+    shards.write_shards(str(tmp_path), "train", [*written[:-1], b"\xff no example"])  # since it was counted
+    own = dataclasses.replace(
+        data, mixture_or_task="captioning", data_dir=str(tmp_path), feature_lengths={**LENGTHS, "targets": 64},
+        task_modules=("tasks.pretrain",), options={"classes": CLASSES},
+    )  # fmt: skip
+    captions = statistics.statistics(own, None)["tasks"]["captioning"]
+    assert captions["entries"] == captions["examples"] == 7
+    assert captions["skipped"] == {
+        "checksum differs": 1, "uneven groups": 1, "broken image": 1, "broken record": 1,
+    }  # fmt: skip
+    # Two captions of the first record and the one of the bare one; of others nothing is measured.
+    assert captions["usable"] == 3 / 7 and captions["languages"] == {"en": 2, "de": 1}
+    assert captions["targets"]["max"] == 15 and captions["images"]["height"]["max"] == 48
+    assert captions["targets"]["truncated"] == 0.0
+    assert captions["share_of_target_tokens"] == 1.0
 
 
 def test_it_is_printed_and_written(data, directory, tmp_path, capsys, monkeypatch):

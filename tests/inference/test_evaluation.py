@@ -162,14 +162,9 @@ def test_mistakes_are_told_before_anything_is_decoded(directory):
     with pytest.raises(ValueError, match="did you mean 'vqa'"):
         Evaluator(data, tasks=("vqaa",)).run(ORACLE, ORACLE.params)
     with pytest.raises(FileNotFoundError, match="a file with one a line"):
-        evaluation.read_names("/nowhere/labels.txt")
+        evaluation.read_names("/nowhere/labels.txt", "Evaluator.class_names")
     with pytest.raises(ValueError, match="matches none of the 4 class names"):
         evaluation.group_classes(held_out_data.CLASSES, {"birds": "eagle"})
-
-
-def test_neighbours():
-    assert list(evaluation.neighbours("abc")) == [(None, "a", "b"), ("a", "b", "c"), ("b", "c", None)]
-    assert list(evaluation.neighbours("a")) == [(None, "a", None)] and list(evaluation.neighbours("")) == []
 
 
 def test_shortfall_knows_which_way_is_better():

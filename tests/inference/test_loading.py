@@ -9,7 +9,8 @@ import pytest
 
 import paligax
 from paligax import image as image_lib
-from paligax.inference import decoding, export, likelihood, loading
+from paligax.inference import decoding, export, likelihood, loading, rows
+from tests.inference import saved_run
 
 PROMPTS = ["Answer in EN: what? <extra_id_0>", "detect cat", "Answer in EN: where? <extra_id_0>"]
 
@@ -74,10 +75,10 @@ def test_images_may_be_one_array_or_missing(loaded, images):
 
 
 def test_long_prompts_lose_words_but_not_the_sentinel(loaded, vocabulary):
-    ids = loaded._ids("Answer in EN: " + "x" * 50 + " <extra_id_0>")
+    ids = rows.prompt_ids(loaded.vocabulary, "Answer in EN: " + "x" * 50 + " <extra_id_0>", 32)
     assert len(ids) == 32 and ids[-2:] == [vocabulary.sentinel(0), 1]
     assert vocabulary.decode(ids[:-2]) == "Answer in EN: " + "x" * 16
-    ids = loaded._ids("detect " + "x" * 50)
+    ids = rows.prompt_ids(loaded.vocabulary, "detect " + "x" * 50, 32)
     assert len(ids) == 32 and ids[-1] == 1 and vocabulary.decode(ids) == "detect " + "x" * 24
 
 
@@ -182,25 +183,10 @@ print([name for name in banned if name in sys.modules])
     assert answers.startswith("['") and imported == "[]"
 
 
-def checkpoint(directory, module, params, vocabulary, config, lengths):
-    from paligax import models
-    from paligax.training.checkpoints import Description
-    from paligax.training.saving import Checkpoints
-    from paligax.training.state import State
-
-    described = {} if vocabulary is None else vocabulary.to_dict()
-    description = Description(models.describe(module), described, config, "x", ("vqa",), lengths)
-    saver = Checkpoints(directory, 1, description, print)
-    saver.newest()
-    saver.save(7, State(jax.numpy.int32(7), jax.tree.map(jax.numpy.asarray, params), {"m": jax.numpy.zeros(1)}))
-    saver.finish()
-    saver.close()
-
-
 def test_a_run_can_be_opened_like_its_export_and_exported_from_there(
     loaded, module, params, vocabulary, lengths, images, tmp_path
 ):
-    checkpoint(
+    saved_run.save(
         tmp_path / "run",
         module,
         params,
@@ -227,7 +213,7 @@ def test_a_classifier_run_is_opened_and_generates_nothing(tmp_path):
     module = models.Classifier(vision=vision, num_classes=3, num_region_classes=2, grid=2)
     shapes = models.abstract_params(module, {"image": 16})
     params = jax.tree.map(lambda leaf: np.ones(leaf.shape, np.float32), shapes)
-    checkpoint(tmp_path, module, params, None, "Trainer.seed = 1\n", {"image": 16, "labels": 11})
+    saved_run.save(tmp_path, module, params, None, "Trainer.seed = 1\n", {"image": 16, "labels": 11})
     opened = paligax.load(tmp_path)
     assert opened.feature_lengths == {"image": 16, "labels": 11} and opened.vocabulary is None
     with pytest.raises(ValueError, match="Classifier generates no text"):

@@ -21,7 +21,7 @@ def start(tmp_path):
     """start(main) runs launch/local in a directory whose package `paligax` has this __main__.py."""
     started = []
 
-    def start(main: str, *words: str, processes: int = 2) -> subprocess.Popen:
+    def start(main: str, *words: str, processes: int = 2, restarts: int = 0) -> subprocess.Popen:
         package = tmp_path / "paligax"
         package.mkdir(exist_ok=True)
         (package / "__init__.py").write_text("")
@@ -29,7 +29,7 @@ def start(tmp_path):
             "import os, signal, sys, time\nME = os.environ['PALIGAX_PROCESS_ID']\n" + main
         )
         process = subprocess.Popen(
-            [sys.executable, LOCAL, f"--num_processes={processes}", "--", "train", *words],
+            [sys.executable, LOCAL, f"--num_processes={processes}", f"--restarts={restarts}", "--", "train", *words],
             cwd=tmp_path,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -70,6 +70,42 @@ def test_a_process_killed_by_a_signal_gives_128_plus_its_number(start):
     process = start("if ME == '0': os.kill(os.getpid(), signal.SIGKILL)\ntime.sleep(600)\n")
     process.communicate(timeout=30)
     assert process.returncode == 128 + signal.SIGKILL
+
+
+# Each start takes the next code of the list from process 1; process 0 then loses it.
+NEXT_CODE = """
+import pathlib
+codes = pathlib.Path("codes").read_text().split()
+if ME == "1":
+    pathlib.Path("codes").write_text(" ".join(codes[1:]))
+    code = int(codes[0])
+    if code < 0: os.kill(os.getpid(), -code)
+    sys.exit(code)
+while pathlib.Path("codes").read_text().split() == codes: time.sleep(0.01)
+time.sleep(0.5)
+sys.exit(76 if codes[0] != "0" else 0)
+"""
+
+
+@pytest.mark.parametrize(
+    "codes, restarts, starts, code",
+    [("75 76 79 -9 0", 9, 5, 0), ("-9 1 0", 9, 2, 1), ("-9 -9 -9 0", 2, 3, 137), ("2 0", 9, 1, 2), ("75 0", 0, 1, 75)],
+)
+def test_all_are_started_again_where_that_helps(start, tmp_path, codes, restarts, starts, code):
+    (tmp_path / "codes").write_text(codes)
+    process = start(NEXT_CODE, restarts=restarts)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert output.count("started again") == starts - 1
+
+
+def test_asked_to_stop_nothing_is_started_again(start):
+    saved = "signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))\nprint('ready')\ntime.sleep(60)\n"
+    process = start(saved, restarts=5)
+    assert [process.stdout.readline()[4:] for _ in range(2)] == ["ready\n"] * 2
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 75 and "again" not in output
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

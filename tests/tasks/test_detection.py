@@ -98,10 +98,15 @@ def test_the_right_text_scores_one(data, run, make):
     assert sorted(targets[0].labels) == ["cat", "cat", "dog"]
     predictions = [task.postprocess_fn(text, example={}, is_target=False) for text in examples.targets]
     scores = metric(targets, predictions)
-    assert list(scores) == ["ap50", "ap", "malformed"]
+    assert list(scores) == ["ap50", "ap", "malformed", *(f"malformed_{kind}" for kind in metrics.PROBLEMS)]
     assert scores["ap50"] == 1.0 and scores["malformed"] == 0.0 and scores["ap"] > 0.95
-    garbage = metric(targets, [metrics.parse_boxes("dog dog 1 2 3"), *predictions[1:]])
-    assert garbage["malformed"] == pytest.approx(2 / 8)
+    said = task.postprocess_fn("dog dog 1 2 3 cat 500 1 499 2 cat 0 0 1 1000 dog 9 9", example={}, is_target=False)
+    garbage = metric(targets, [said, *predictions[1:]])
+    assert garbage["malformed"] == pytest.approx(5 / 11)  # of five pieces and six boxes
+    assert {key: value for key, value in garbage.items() if value == 1 / 11} == {
+        f"malformed_{kind}": 1 / 11
+        for kind in ("no_coordinates", "too_few_coordinates", "reversed", "out_of_range", "cut_off")
+    }
     assert garbage["ap50"] < 1.0
 
 

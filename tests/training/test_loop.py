@@ -71,7 +71,8 @@ def test_a_run_leaves_everything_behind(tmp_path, capsys):
     state = train(toy.trainer(5, evaluator=Scores()), tmp_path, CONFIG)
     assert int(state.step) == 5
     found = {path.name for path in tmp_path.iterdir()}
-    assert found == {"checkpoints", "config.gin", "metrics.jsonl", "model-info.txt", "tensorboard"}
+    written = {"checkpoints", "config.gin", "metrics.jsonl", "model-info.txt", "tensorboard"}
+    assert found == written | {"starts.jsonl", "status.json"}
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["4", "5"]
     rows = run_log.read(tmp_path)
     assert [row["step"] for row in rows if "loss" in row] == [2, 4, 5]
@@ -109,9 +110,11 @@ def test_a_resumed_run_evaluates_what_was_left_out_and_nothing_twice(tmp_path):
     stopped = Scores(act=lambda step: step == 2 and os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(stopping.Preempted):
         train(toy.trainer(6, evaluator=stopped), tmp_path, CONFIG)
-    again = Scores()
-    train(toy.trainer(6, evaluator=again), tmp_path, CONFIG)
-    assert stopped.steps == [2] and again.steps == [4, 6]
+    again, longer = Scores(), Scores()
+    train(toy.trainer(4, evaluator=again), tmp_path, CONFIG)
+    assert stopped.steps == [2] and again.steps == [2, 4], "the one that the signal came into is done again"
+    train(toy.trainer(6, evaluator=longer), tmp_path, CONFIG)
+    assert longer.steps == [6]
 
 
 def test_sigterm_saves_and_exits_and_the_run_goes_on_as_if_nothing_had_been(tmp_path, capsys):

@@ -151,3 +151,35 @@ def test_to_global_keeps_rows_in_order():
     placed = partitioning.to_global({"x": rows}, partitioning.batch_sharding(made), 8)["x"]
     np.testing.assert_array_equal(placed, rows)
     assert placed.sharding.spec == PartitionSpec(("data", "fsdp"))
+
+
+@pytest.mark.parametrize(
+    "devices, slices, expected",
+    [(1, 1, (1, 1, 1)), (2, 1, (1, 2, 1)), (8, 1, (1, 4, 2)), (6, 1, (1, 3, 2)), (8, 2, (2, 4, 1))],
+)
+def test_a_mesh_that_shrinks_takes_what_divides_the_devices(monkeypatch, devices, slices, expected):
+    if jax.device_count() < devices:
+        pytest.skip(f"needs {devices} devices")
+    found = []
+
+    def hybrid(inner, outer, devices, **_):
+        found.append(tuple(a * b for a, b in zip(inner, outer, strict=True)))
+        return np.asarray(devices).reshape(found[-1])
+
+    monkeypatch.setattr("jax.experimental.mesh_utils.create_hybrid_device_mesh", hybrid)
+    partitioner = Partitioner(fsdp=3 if devices == 6 else 4, tensor=4, slices=slices, shrink=True)
+    mesh = partitioner.mesh(jax.devices()[:devices])
+    assert tuple(mesh.shape.values()) == expected and (slices == 1 or found == [expected])
+
+
+def test_a_tpus_mesh_may_share_the_sides_of_its_torus(monkeypatch):
+    calls = []
+
+    def create(shape, devices, allow_split_physical_axes):
+        calls.append((tuple(shape), allow_split_physical_axes))
+        return np.asarray(jax.devices()[:1] * len(devices)).reshape(shape)
+
+    monkeypatch.setattr("jax.experimental.mesh_utils.create_device_mesh", create)
+    tpus = [types.SimpleNamespace(platform="tpu")]
+    Partitioner().mesh(tpus)
+    assert calls == [((1, 1, 1), True)]

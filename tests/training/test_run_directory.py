@@ -117,3 +117,18 @@ def test_the_owner_beats(tmp_path, lines, monkeypatch):
         while json.loads((tmp_path / "lock.json").read_text())["beat"] < 2 and time.monotonic() < deadline:
             time.sleep(0.01)
         assert json.loads((tmp_path / "lock.json").read_text())["beat"] >= 2
+
+
+def test_a_directory_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunDirectoryError, match="can't be written: Not a directory. Choose another"):
+        run_directory.make(tmp_path / "file" / "run")
+    run_directory.make(tmp_path / "new" / "run")
+    assert list((tmp_path / "new" / "run").iterdir()) == []
+
+
+def test_a_bucket_is_no_run_directory_and_never_a_local_folder_of_that_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RunDirectoryError, match="gs:// is none"):
+        run_directory.path_of("gs://bucket/runs/x")
+    assert run_directory.path_of("runs/x") == tmp_path / "runs" / "x"

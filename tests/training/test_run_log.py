@@ -78,3 +78,11 @@ def test_a_loss_that_is_not_finite_names_step_task_and_examples():
 def test_a_gradient_that_is_not_finite_names_the_whole_batch():
     with pytest.raises(NonFiniteLoss, match="caption:4:0, vqa:17:2"):
         check_finite(8, metrics(norm=np.inf), ["caption:4:0", "vqa:17:2"], ("caption", "vqa"))
+
+
+def test_a_log_that_cannot_be_written_stops_the_run_with_a_message(tmp_path):
+    (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
+    log = run_log.RunLog(tmp_path, 0)
+    with pytest.raises(run_log.RunLogError, match="can't be written at step 3: No space left on device. Make room"):
+        log.write(3, {"loss": 1.0})
+    log.close()

@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -68,3 +70,36 @@ def test_a_batch_that_is_unusable_from_end_to_end_changes_nothing_but_the_moment
     compute = jax.jit(lambda state, batch: step.gradients(program, state, batch))
     grads, metrics = toy.fast(compute.lower(state, batch))(state, batch)
     assert metrics["loss"] == 0 and all(not np.asarray(grad).any() for grad in jax.tree.leaves(grads))
+
+
+def test_norms_of_each_tower_that_is_trained(stepped):
+    _, before, after, metrics, _ = stepped
+    towers = {"language", "projection"}
+    assert {name for name in metrics if "/" in name} == {
+        f"{kind}_norm/{tower}" for kind in ("gradient", "update") for tower in towers
+    }
+    squares = sum(float(metrics[f"gradient_norm/{tower}"]) ** 2 for tower in towers)
+    assert np.sqrt(squares) == pytest.approx(float(metrics["gradient_norm"]), rel=1e-6)
+    for tower in towers:
+        changed = sum(
+            np.square(after[name].astype(np.float64) - before[name]).sum()
+            for name in before
+            if name.startswith(f"{tower}/")
+        )
+        assert float(metrics[f"update_norm/{tower}"]) == pytest.approx(np.sqrt(changed), rel=1e-3)
+
+
+def test_an_update_that_is_not_finite_can_be_left_out():
+    program = dataclasses.replace(toy.program(toy.job("labels")), skip_non_finite=True)
+    compiled = toy.fast(step.lower_step(program))
+    sharding = partitioning.batch_sharding(program.mesh)
+    good = toy.label_batch(0, 8)
+    bad = dataclasses.replace(good, weights=np.full_like(good.weights, np.inf))
+    state, _ = compiled(toy.random_state(program), partitioning.to_global(good, sharding, 8))
+    before = jax.tree.map(np.array, (state.params, state.optimizer))
+    state, metrics = compiled(state, partitioning.to_global(bad, sharding, 8))
+    assert not np.isfinite(metrics["gradient_norm"]) and int(state.step) == 2
+    jax.tree.map(np.testing.assert_array_equal, (state.params, state.optimizer), before)
+    state, metrics = compiled(state, partitioning.to_global(good, sharding, 8))
+    assert np.isfinite(metrics["loss"]) and int(state.step) == 3
+    assert int(state.optimizer.count) == 2

@@ -200,7 +200,7 @@ def trainer(steps: int = 6, **overrides) -> Trainer:
 
 
 def main(arguments: list[str]) -> None:
-    from paligax.training import train
+    from paligax.training import peers, train
 
     parser = argparse.ArgumentParser()
     parser.add_argument("directory")
@@ -212,25 +212,37 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--join", nargs=3, metavar=("ADDRESS", "PROCESSES", "INDEX"), help="one of several processes")
     parser.add_argument("--die", default="", choices=["", *MOMENTS], help="the moment at which it kills itself")
     parser.add_argument("--file_limit", type=int, default=0, help="bytes a file may have, as if the disk were full")
+    parser.add_argument("--fail", type=int, nargs=2, default=(-1, -1), help="step at which reading fails, and process")
+    parser.add_argument("--stall_seconds", type=float, default=600.0)
     chosen = parser.parse_args(arguments)
+    me = 0
     if chosen.join:
-        import jax
-
         address, processes, index = chosen.join
-        jax.config.update("jax_cpu_collectives_implementation", "gloo")
-        jax.distributed.initialize(address, int(processes), int(index))
+        joined = {"COORDINATOR": address, "NUM_PROCESSES": processes, "PROCESS_ID": index}
+        joined |= {"LOST_SECONDS": "10", "JOIN_SECONDS": "30"}
+        peers.join({f"PALIGAX_{name}": value for name, value in joined.items()})
+        me = int(index)
     if chosen.die:
         MOMENTS[chosen.die]()
     if chosen.file_limit:
         limit_files(chosen.file_limit)
+    fail_at, who_fails = chosen.fail
     made = job(
         chosen.kind,
         steps=chosen.steps,
-        data=Data(kind=chosen.kind, pause=chosen.pause),
+        data=Data(kind=chosen.kind, pause=chosen.pause, fail=fail_at if me == who_fails else -1),
         compile_cache=chosen.cache,
         partitioner=Partitioner(fsdp=chosen.fsdp),
     )
-    state = train(made, pathlib.Path(chosen.directory), "run = 'toy'\n")
+    try:
+        state = train(made, pathlib.Path(chosen.directory), "run = 'toy'\n", stall_seconds=chosen.stall_seconds)
+    except peers.LostProcess as lost:
+        peers.leave(lost.code)
+        raise
+    except Exception as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        peers.leave(1)
+        raise
     print(f"final step {int(state.step)}")
 
 

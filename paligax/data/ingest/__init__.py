@@ -36,6 +36,18 @@ READERS = {
     "textvqa": "vqa:TextVqa",
     "vizwiz_vqa": "vqa:VizWizVqa",
     "vq2a": "vq2a:Vq2a",
+    "st_vqa": "st_vqa:StVqa",
+    "gqa": "gqa:Gqa",
+    "xgqa": "gqa:Gqa",
+    "textcaps": "coco:CocoCaptions",
+    "nocaps": "coco:CocoCaptions",
+    "vizwiz_captions": "coco:CocoCaptions",
+    "imagenet": "image_folders:ImageFolders",
+    "xnli": "nli:Xnli",
+    "squad": "squad:Squad",
+    "xquad": "squad:Squad",
+    "tydiqa": "squad:Squad",
+    "super_glue": "super_glue:SuperGlue",
 }
 
 

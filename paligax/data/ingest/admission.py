@@ -19,6 +19,7 @@ import numpy as np
 from paligax import image as image_lib
 from paligax.data import records
 from paligax.data.ingest.reader import Record
+from paligax.data.items import UNKNOWN_LANGUAGE
 
 MAX_TEXT_BYTES = 64 << 10
 MAX_IMAGE_BYTES = 64 << 20
@@ -72,6 +73,22 @@ def admit(record: Record, verify: bool = False) -> tuple[dict[str, Any] | None, 
     return flat, reasons
 
 
+def parts(record: Record) -> dict[str, int]:
+    """How many captions (alt_text), strings (ocr), objects, questions (qa), labels, boxes there are, sound or not."""
+    flat = records.flatten(record)
+    found = {group: len(flat[f"{group}/{main}"]) for group, main in _MAIN.items()}
+    boxes = [box for key in ("ocr/bbox", "objects/bbox") for box in flat[key]]
+    return {**found, "labels": len(flat["labels"]), "boxes": sum(map(_is_given, boxes))}
+
+
+def _is_given(box: Any) -> bool:
+    """Whether it is a box at all: NaNs say that there is none."""
+    try:
+        return not all(map(math.isnan, box))
+    except (TypeError, OverflowError):
+        return True
+
+
 def _admit_group(flat: dict[str, Any], group: str, names: Sequence[str]) -> list[str]:
     """Leaves the sound items of a group; returns why others went."""
     columns = {name: list(flat[f"{group}/{name}"]) for name in names}
@@ -101,7 +118,7 @@ def _admit_group(flat: dict[str, Any], group: str, names: Sequence[str]) -> list
             elif name == "lang":
                 columns[name][i], bad = _language(value)
                 if group == "ocr":  # its index entries are languages
-                    columns[name][i] = columns[name][i] or records.UNKNOWN_LANGUAGE
+                    columns[name][i] = columns[name][i] or UNKNOWN_LANGUAGE
             else:
                 columns[name][i], bad = _text(value)
             why += bad

@@ -8,50 +8,23 @@ runner will do, and a build that is stopped goes on with the shards that are mis
 import dataclasses
 import hashlib
 import json
-import logging
 import os
 import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions
 
-from paligax.data import records
-from paligax.data.ingest import admission, files, finishing, keep, shard_writer
-from paligax.data.ingest.reader import Problem, Reader, Record
+from paligax.data.ingest import admission, files, finishing, keep, running, shard_writer
+from paligax.data.ingest.apply import Apply, count
+from paligax.data.ingest.beam_options import options
+from paligax.data.ingest.reader import Problem, Reader
 from paligax.data.ingest.shard_writer import Place, Plan
 from paligax.data.ingest.stage import Stage
+from paligax.data.items import items as items_of
 from paligax.data.runtime import tf
 
-
-class Apply(beam.PTransform):
-    """A stage as a transform of a collection of flat records: ``kept, removed = records | Apply(stage)``.
-
-    ``removed`` holds (reason, record).
-    """
-
-    def __init__(self, stage: Stage):
-        super().__init__()
-        self._stage = stage
-
-    def expand(self, found: beam.PCollection) -> tuple[beam.PCollection, beam.PCollection]:
-        batches = found | beam.BatchElements(min_batch_size=1, max_batch_size=self._stage.batch_size)
-        done = batches | beam.ParDo(_ApplyStage(self._stage)).with_outputs("removed", main="kept")
-        return done.kept, done.removed
-
-
-class _ApplyStage(beam.DoFn):
-    def __init__(self, stage: Stage):
-        self._stage = stage
-
-    def setup(self) -> None:
-        self._stage.setup()
-
-    def process(self, batch: list[Record]) -> Iterator[Any]:
-        batch = [dict(record) for record in batch]  # Beam's elements aren't ours to change
-        for record, reason in zip(batch, self._stage.apply(batch), strict=True):
-            yield beam.pvalue.TaggedOutput("removed", (reason, record)) if reason else record
+__all__ = ["Apply", "build", "options", "top_fraction"]
 
 
 class _WriteShard(beam.DoFn):
@@ -63,8 +36,13 @@ class _WriteShard(beam.DoFn):
             stage.setup()
 
     def process(self, index: int) -> Iterator[str]:
-        unit = json.loads(_read(_unit_file(self._plan.place, index)))
-        yield shard_writer.write_shard(self._plan, index, unit)["path"]
+        notes = shard_writer.write_shard(self._plan, index, _unit(self._plan.place.work, index))
+        count("records read", notes["read"])
+        count("records written", notes["records"])
+        for what in ("dropped", "removed"):
+            for reason, number in notes[what].items():
+                count(f"{what}: {reason}", number)
+        yield notes["path"]
 
 
 def build(
@@ -90,32 +68,43 @@ def build(
       name: what the shards' names begin with.
 
     Returns:
-      The split's summary: "records", "shards", "bytes", "items", "problems", "removed", "languages", "sides",
+      The split's summary: "read" = "records" + what is "dropped" + what is "removed" by stages (reason → records);
+      "problems" (reason → all that was left out or changed, parts of records too), "parts" (kind → how many were
+      "read", "left out" of their records, or "dropped" with them), "shards", "bytes", "items", "languages", "sides",
       "samples".
 
     Raises:
       ValueError: the split is there already, or a build of other data is under way there.
+      running.WorkerDiedError: a process of this machine that did the work is gone, at most 21 s ago.
     """
     if not split.replace("_", "").isalnum():
         raise ValueError(f"split={split!r}: use letters, digits and underscores, like train or validation.")
     place = Place(os.fspath(directory), split, name)
     described = {"source": _described(reader), "stages": [_described(s) for s in stages], "verify": verify}
-    described |= {"name": name, "items": list(records.items(tuple(languages))), "files": _state(reader)}
+    described |= {"name": name, "items": list(items_of(tuple(languages))), "files": _state(reader)}
     digest = hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()[:16]
     done = finishing.finished(place, digest)
     if done is not None:
         return done | {"built_before": True}
-    count = _spill(place, reader, digest, described)
-    plan = Plan(place, reader, tuple(stages), count, verify, tuple(languages))
-    missing = [index for index in range(count) if not tf.io.gfile.exists(place.notes(index))]
+    number = _spill(place, reader, digest, described)
+    plan = Plan(place, reader, tuple(stages), number, verify, tuple(languages))
+    missing = [index for index in range(number) if not tf.io.gfile.exists(place.notes(index))]
     if missing:
-        with beam.Pipeline(options=options(beam_arguments, len(missing))) as pipeline:
-            _ = (
-                pipeline
-                | "Units" >> beam.Create(missing)
-                | "Spread" >> beam.Reshuffle()
-                | "Shards" >> beam.ParDo(_WriteShard(plan))
-            )
+        pipeline = running.pipeline(options(beam_arguments, len(missing)))
+        _ = (
+            pipeline
+            | "Units" >> beam.Create(missing)
+            | "Spread" >> beam.Reshuffle()
+            | "Shards" >> beam.ParDo(_WriteShard(plan))
+        )
+        try:
+            running.run(pipeline)
+        except running.WorkerDiedError as error:
+            missing = [index for index in missing if not tf.io.gfile.exists(place.notes(index))]
+            raise running.WorkerDiedError(
+                f"{error} {len(missing):,} of {number:,} shards are missing: {_ranges(missing)}. Run the same command "
+                "again: it goes on with these."
+            ) from error
     return finishing.finish(plan, digest, described) | {"built_before": False}
 
 
@@ -136,16 +125,23 @@ def top_fraction(
     work = os.path.join(directory, f".thresholds-{uuid.uuid4().hex[:8]}")
     tf.io.gfile.makedirs(work)
     try:
-        with beam.Pipeline(options=options(beam_arguments)) as pipeline:
-            _ = (
-                pipeline
-                | "Units" >> beam.Create([json.dumps(unit) for unit in reader.units()])
-                | "Spread" >> beam.Reshuffle()
-                | "Scores" >> beam.FlatMap(_scores, reader=reader, key=key)
-                | keep.TopFraction(fraction, per_key=bool(key))
-                | "Text" >> beam.MapTuple(lambda key, threshold: json.dumps([key, *threshold]))
-                | beam.io.WriteToText(os.path.join(work, "found"))
-            )
+        number = _write_units(work, reader)
+        pipeline = running.pipeline(options(beam_arguments, max(1, number)))
+        _ = (
+            pipeline
+            | "Units" >> beam.Create(range(number))  # by number: what is in them may be gigabytes together
+            | "Spread" >> beam.Reshuffle()
+            | "Scores" >> beam.FlatMap(_scores, work=work, reader=reader, key=key)
+            | keep.TopFraction(fraction, per_key=bool(key))
+            | "Text" >> beam.MapTuple(lambda key, threshold: json.dumps([key, *threshold]))
+            | beam.io.WriteToText(os.path.join(work, "found"))
+        )
+        try:
+            running.run(pipeline)
+        except running.WorkerDiedError as error:
+            raise running.WorkerDiedError(
+                f"{error} This was while scores were compared. Run the same command again."
+            ) from error
         files = sorted(tf.io.gfile.glob(os.path.join(work, "found*")))
         lines = [line for file in files for line in _read(file).decode().splitlines()]
     finally:
@@ -155,32 +151,13 @@ def top_fraction(
     return {name: (score, tie) for name, score, tie in map(json.loads, lines)}
 
 
-def _scores(unit: str, reader: Reader, key: str) -> Iterator[tuple[str, float, str]]:
-    for record in reader.read(json.loads(unit)):
+def _scores(index: int, work: str, reader: Reader, key: str) -> Iterator[tuple[str, float, str]]:
+    for record in reader.read(_unit(work, index)):
         if isinstance(record, Problem):
             continue
         admitted, _ = admission.admit(record)  # as it will come in
         if admitted is not None:
             yield keep.scored(admitted, key)
-
-
-def options(arguments: Sequence[str] = (), most_workers: int = 1 << 16) -> PipelineOptions:
-    """Beam's options. Without another --runner it is Beam's own on this machine, with a process for each core.
-
-    ``most_workers``: as many as there is work for.
-    """
-    given = dict(word.removeprefix("--").partition("=")[::2] for word in arguments)
-    if given.get("runner", "DirectRunner") == "DirectRunner":
-        given["runner"] = "FnApiRunner"
-        given.setdefault("direct_running_mode", "multi_processing")
-    if given.get("direct_running_mode") == "multi_processing":
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        given.setdefault("direct_num_workers", str(min(cores, most_workers)))
-        if given["direct_num_workers"] == "1":  # a process of its own would only have TensorFlow to import
-            given["direct_running_mode"] = "in_memory"
-    given.setdefault("default_sdk_harness_log_level", "WARNING")
-    logging.getLogger("apache_beam").setLevel(logging.WARNING)
-    return PipelineOptions([f"--{name}={value}" if value else f"--{name}" for name, value in given.items()])
 
 
 def _state(reader: Reader) -> dict[str, str]:
@@ -192,7 +169,7 @@ def _state(reader: Reader) -> dict[str, str]:
             continue
         try:
             paths = [value] if tf.io.gfile.isdir(value) and field.name == "images" else files.matching(value)
-            stats = [(path, tf.io.gfile.stat(path)) for path in paths]
+            stats = [(path, tf.io.gfile.stat(path)) for path in paths if len(paths) == 1 or not tf.io.gfile.isdir(path)]
         except (OSError, tf.errors.OpError):
             continue
         text = "\n".join(f"{path} {stat.length} {stat.mtime_nsec}" for path, stat in stats)
@@ -212,10 +189,7 @@ def _spill(place: Place, reader: Reader, digest: str, described: dict[str, Any])
             )
         return plan["count"]
     tf.io.gfile.makedirs(place.work)
-    count = 0
-    for unit in reader.units():
-        shard_writer.write_atomically(_unit_file(place, count), json.dumps(unit).encode())
-        count += 1
+    count = _write_units(place.work, reader)
     if not count:
         raise ValueError(f"{reader} has nothing to read.")
     plan = {"digest": digest, "described": described, "count": count}
@@ -223,8 +197,33 @@ def _spill(place: Place, reader: Reader, digest: str, described: dict[str, Any])
     return count
 
 
-def _unit_file(place: Place, index: int) -> str:
-    return os.path.join(place.work, f"{index:05}.unit")
+def _write_units(folder: str, reader: Reader) -> int:
+    """Writes the units into files, one by one; returns their number."""
+    count = 0
+    for unit in reader.units():
+        shard_writer.write_atomically(_unit_file(folder, count), json.dumps(unit).encode())
+        count += 1
+    return count
+
+
+def _unit(folder: str, index: int) -> Any:
+    return json.loads(_read(_unit_file(folder, index)))
+
+
+def _unit_file(folder: str, index: int) -> str:
+    return os.path.join(folder, f"{index:05}.unit")
+
+
+def _ranges(numbers: Sequence[int], most: int = 20) -> str:
+    """[1, 2, 3, 7] → "1–3, 7"; of more than ``most`` ranges the first."""
+    ranges: list[list[int]] = []
+    for number in numbers:
+        if ranges and number == ranges[-1][1] + 1:
+            ranges[-1][1] = number
+        else:
+            ranges.append([number, number])
+    shown = [f"{first}" if first == last else f"{first}–{last}" for first, last in ranges[:most]]
+    return ", ".join(shown) + (", …" if len(ranges) > most else "")
 
 
 def _read(path: str) -> bytes:

@@ -1,27 +1,28 @@
 """One unit of a source → one ArrayRecord shard and, beside it, all that the manifest and the report will say of it."""
 
-import base64
-import collections
+import contextlib
 import dataclasses
 import hashlib
-import io
 import json
 import os
+import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from paligax import image as image_lib
 from paligax.data import records, shards
 from paligax.data.ingest import admission
 from paligax.data.ingest.reader import Problem, Reader, Record, Unit
 from paligax.data.ingest.stage import Stage
+from paligax.data.ingest.tally import Tally, name_of
+from paligax.data.items import count_items
+from paligax.data.items import items as items_of
 from paligax.data.runtime import tf
 
-SAMPLES = 8  # kept for people to look at, of each reason in each unit
-THUMBNAIL = 96  # their longer side in pixels
+_ROWS = 4096  # of counts, turned round at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,30 +52,8 @@ class Place:
         return os.path.join(self.work, f"{index:05}.json")
 
     def counts(self, index: int) -> str:
-        """uint16[kinds, records], in the order of records.items."""
+        """uint16[kinds, records], in the order of items.items."""
         return os.path.join(self.work, f"{index:05}.npy")
-
-
-@dataclasses.dataclass
-class Tally:
-    """What happened while one shard was made."""
-
-    reasons: collections.Counter = dataclasses.field(default_factory=collections.Counter)
-    removed: collections.Counter = dataclasses.field(default_factory=collections.Counter)
-    languages: collections.Counter = dataclasses.field(default_factory=collections.Counter)
-    sides: collections.Counter = dataclasses.field(default_factory=collections.Counter)
-    samples: dict[str, list[dict[str, str]]] = dataclasses.field(default_factory=dict)
-
-    def sample(self, reason: str, name: str, record: Record | None = None) -> None:
-        """Keeps the SAMPLES with the smallest hashes: as good as drawn, and the same in every build."""
-        name = name.encode("utf-8", "replace").decode()  # foreign names may hold half a surrogate pair
-        key = hashlib.sha256(f"{reason}/{name}".encode()).hexdigest()[:16]
-        kept = self.samples.setdefault(reason, [])
-        if len(kept) == SAMPLES and key >= kept[-1]["key"]:
-            return
-        kept.append({"key": key, "name": name, **(_shown(record) if record else {})})
-        kept.sort(key=lambda sample: sample["key"])
-        del kept[SAMPLES:]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +66,7 @@ class Plan:
       stages: what records go through.
       count: number of shards.
       verify: decode every image and leave out what fails.
-      languages: whose index entries are counted beside English's (``records.items``).
+      languages: whose index entries are counted beside English's (``paligax.data.items.items``).
     """
 
     place: Place
@@ -105,49 +84,88 @@ def write_shard(plan: Plan, index: int, unit: Unit) -> dict[str, Any]:
     """
     from array_record.python import array_record_module
 
-    place, tally, counts = plan.place, Tally(), []
-    kinds = list(records.items(plan.languages))
+    place, tally, kinds = plan.place, Tally(), list(items_of(plan.languages))
     part = os.path.join(place.work, f"{index:05}-{uuid.uuid4().hex[:8]}.part")
-    local = _local(part)
-    digest = hashlib.sha256()
-    writer = array_record_module.ArrayRecordWriter(local, shards.WRITER_OPTIONS)
-    try:
-        for record in _through(plan.stages, _admitted(plan, unit, tally), tally):
-            try:
-                serialized = records.encode(record)
-            except (ValueError, TypeError) as error:  # a field that its reader made something else of
-                tally.reasons[f"failed: {type(error).__name__}"] += 1
-                continue
-            digest.update(serialized)
-            writer.write(serialized)
-            counts.append(records.count_items(record, plan.languages))
-            _note(record, tally)
-    finally:
-        writer.close()
-    final = place.shard(index, plan.count)
-    if local != part:
-        tf.io.gfile.copy(local, part, overwrite=True)
-        os.remove(local)
-    array = np.asarray(counts, np.uint16).reshape(-1, len(kinds)).T
-    size = tf.io.gfile.stat(part).length
-    notes = {
-        "path": os.path.basename(final),
-        "records": array.shape[1],
-        "bytes": size,
-        "sha256": digest.hexdigest(),  # of the records one behind the other
-        "items": dict(zip(kinds, array.sum(axis=1, dtype=np.int64).tolist(), strict=True)),
-        "problems": dict(tally.reasons),
-        "removed": dict(tally.removed),
-        "languages": dict(tally.languages),
-        "sides": dict(tally.sides),
-        "samples": tally.samples,
-    }
-    saved = io.BytesIO()
-    np.save(saved, array)
-    write_atomically(place.counts(index), saved.getvalue())
+    digest, final = hashlib.sha256(), place.shard(index, plan.count)
+    with contextlib.ExitStack() as stack:
+        local = _local(part, stack)
+        counts = stack.enter_context(_Counts(len(kinds)))
+        writer = array_record_module.ArrayRecordWriter(local, shards.WRITER_OPTIONS)
+        try:
+            for record in _through(plan.stages, _admitted(plan, unit, tally), tally):
+                try:
+                    serialized = records.encode(record)
+                except (ValueError, TypeError) as error:  # a field that its reader made something else of
+                    reason = f"failed: {type(error).__name__}"
+                    tally.reasons[reason] += 1
+                    tally.dropped[reason] += 1
+                    continue
+                digest.update(serialized)
+                writer.write(serialized)
+                counts.add(count_items(record, plan.languages))
+                tally.write(record)
+        finally:
+            writer.close()
+        if local != part:
+            tf.io.gfile.copy(local, part, overwrite=True)
+        counts.save(place.counts(index))
+        notes = {
+            "path": os.path.basename(final),
+            "read": tally.read,
+            "records": tally.written,
+            "bytes": tf.io.gfile.stat(part).length,
+            "sha256": digest.hexdigest(),  # of the records one behind the other
+            "items": dict(zip(kinds, counts.totals.tolist(), strict=True)),
+            "problems": dict(tally.reasons),
+            "dropped": dict(tally.dropped),
+            "removed": dict(tally.removed),
+            "parts": dict(tally.parts),
+            "languages": dict(tally.languages),
+            "sides": dict(tally.sides),
+            "samples": tally.samples,
+        }
     tf.io.gfile.rename(part, final, overwrite=True)
     write_atomically(place.notes(index), json.dumps(notes, ensure_ascii=False).encode())  # last: it says "finished"
     return notes
+
+
+class _Counts:
+    """Index entries of the records, which lie in a temporary file: a shard may have any number of records.
+
+    Attributes:
+      totals: int64[kinds]
+    """
+
+    def __init__(self, kinds: int):
+        self._file = tempfile.TemporaryFile()
+        self.totals = np.zeros(kinds, np.int64)
+        self._number = 0
+
+    def __enter__(self) -> "_Counts":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._file.close()
+
+    def add(self, counts: Sequence[int]) -> None:
+        row = np.asarray(counts, "<u2")
+        self.totals += row
+        self._number += 1
+        self._file.write(row.tobytes())
+
+    def save(self, path: str) -> None:
+        """Writes uint16[kinds, records] as .npy; the file that is there is whole."""
+        self._file.flush()
+        shape = (self._number, len(self.totals))
+        rows = np.memmap(self._file, "<u2", "r", shape=shape) if self._number else np.zeros(shape, "<u2")
+        part = f"{path}-{uuid.uuid4().hex[:8]}.part"
+        with tf.io.gfile.GFile(part, "wb") as f:
+            header = {"descr": "<u2", "fortran_order": False, "shape": shape[::-1]}
+            np.lib.format.write_array_header_1_0(f, header)
+            for kind in range(shape[1]):
+                for first in range(0, shape[0], _ROWS):
+                    f.write(rows[first : first + _ROWS, kind].tobytes())
+        tf.io.gfile.rename(part, path, overwrite=True)
 
 
 def write_atomically(path: str, data: bytes) -> None:
@@ -158,30 +176,34 @@ def write_atomically(path: str, data: bytes) -> None:
     tf.io.gfile.rename(part, path, overwrite=True)
 
 
-def _local(path: str) -> str:
-    """ArrayRecord writes to local files alone."""
+def _local(path: str, stack: contextlib.ExitStack) -> str:
+    """ArrayRecord writes to local files alone: for another one, a place that the stack removes."""
     if "://" not in path:
         return path
-    import tempfile
-
-    return os.path.join(tempfile.gettempdir(), os.path.basename(path))
+    folder = tempfile.mkdtemp()
+    stack.callback(shutil.rmtree, folder, ignore_errors=True)
+    return os.path.join(folder, os.path.basename(path))
 
 
 def _admitted(plan: Plan, unit: Unit, tally: Tally) -> Iterator[Record]:
     for item in plan.reader.read(unit):
         if isinstance(item, Problem):
-            tally.reasons[item.reason] += 1
-            tally.sample(item.reason, item.where)
+            tally.problem(item)
             continue
+        tally.read += 1
         try:
+            before = admission.parts(item)
             record, reasons = admission.admit(item, plan.verify)
         except Exception as error:  # noqa: BLE001  (one record, whatever it holds, doesn't stop a build)
-            record, reasons = None, [f"failed: {type(error).__name__}"]
+            before, record, reasons = {}, None, [f"failed: {type(error).__name__}"]
+        tally.admitted(before, None if record is None else admission.parts(record))
         for reason in reasons:
             tally.reasons[reason] += 1
-            tally.sample(reason, _name(item), record)
+            tally.sample(reason, name_of(item), record)
         if record is not None:
             yield record
+        else:
+            tally.dropped[reasons[-1]] += 1  # of its image, which is looked at last
 
 
 def _through(stages: Sequence[Stage], found: Iterator[Record], tally: Tally) -> Iterator[Record]:
@@ -205,45 +227,6 @@ def _through_one(stage: Stage, found: Iterator[Record], tally: Tally) -> Iterato
 def _apply(stage: Stage, batch: list[Record], tally: Tally) -> Iterator[Record]:
     for record, reason in zip(batch, stage.apply(batch), strict=True):
         if reason:
-            tally.removed[reason] += 1
-            tally.sample(reason, _name(record), record)
+            tally.remove(reason, record)
         else:
             yield record
-
-
-def _note(record: Record, tally: Tally) -> None:
-    for key in ("alt_text/lang", "ocr/lang", "qa/lang"):
-        for lang in record[key]:
-            tally.languages[f"{key.split('/')[0]} {lang or 'und'}"] += 1
-    if record["text"]:
-        tally.languages[f"text {record['text_lang'] or 'und'}"] += 1
-    if record["image"]:
-        side = min(image_lib.size(record["image"]))
-        tally.sides[str(1 << (side.bit_length() - 1))] += 1  # shorter side: 256 stands for 256 … 511
-
-
-def _name(record: Record) -> str:
-    name = record.get("id", "")
-    return name.decode(errors="replace")[:200] if isinstance(name, bytes) else str(name)[:200]
-
-
-def _shown(record: Record) -> dict[str, str]:
-    """What people look at: a small picture and the first text."""
-    texts = [*record["alt_text/text"], *record["qa/question"], *record["ocr/text"], record["text"]]
-    shown = {"text": next((text for text in texts if text), "")[:300]}
-    if record["score"] == record["score"]:
-        shown["score"] = f"{record['score']:.4f}"
-    if record["image"]:
-        from PIL import Image
-
-        try:
-            with Image.open(io.BytesIO(record["image"])) as picture:
-                picture.draft("RGB", (THUMBNAIL, THUMBNAIL))
-                small = picture.convert("RGB")
-                small.thumbnail((THUMBNAIL, THUMBNAIL))
-                out = io.BytesIO()
-                small.save(out, "JPEG", quality=70)
-            shown["picture"] = base64.b64encode(out.getvalue()).decode()
-        except Exception:  # noqa: BLE001  (decoders of foreign bytes raise anything; there is no picture then)
-            pass
-    return shown

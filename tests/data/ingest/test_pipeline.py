@@ -7,8 +7,6 @@ import pytest
 
 pytest.importorskip("apache_beam")
 
-import apache_beam as beam
-
 from paligax.data import records, shards
 from paligax.data.ingest import keep, pipeline, shard_writer
 from paligax.data.ingest.reader import Problem, Reader
@@ -129,19 +127,6 @@ def test_the_best_part_is_exact(tmp_path):
     assert {key: score for key, (score, _) in of_languages.items()} == {"en": 18.0, "de": 19.0}
 
 
-def test_a_stage_is_a_transform_of_its_own(tmp_path):
-    out = str(tmp_path / "kept")
-    with beam.Pipeline(options=pipeline.options(HERE)) as p:
-        found = p | beam.Create([{"id": f"n{i}"} for i in range(10)])
-        kept, removed = found | pipeline.Apply(Odd())
-        kept | beam.Map(lambda r: r["id"] + r["source"]) | "a" >> beam.io.WriteToText(out)
-        removed | beam.MapTuple(lambda why, r: why + r["id"]) | "b" >> beam.io.WriteToText(out + "-not")
-    written = sorted(line for f in tmp_path.glob("kept-0*") for line in f.read_text().split())
-    assert written == [f"n{i}seen" for i in range(0, 10, 2)]
-    left = sorted(line for f in tmp_path.glob("kept-not-*") for line in f.read_text().split())
-    assert left == [f"oddn{i}" for i in range(1, 10, 2)]
-
-
 def test_an_empty_source_is_told(tmp_path):
     class Nothing(Numbers):
         def units(self):
@@ -170,14 +155,3 @@ def test_a_source_that_changed_is_not_the_same_build(tmp_path):
     source.write_text("another")
     with pytest.raises(ValueError, match="already has a split 'train'"):
         pipeline.build(Numbers(str(source)), directory, "train", [], HERE)
-
-
-def test_workers_are_as_many_as_there_is_work_for():
-    def chosen(*arguments, work=100):
-        found = pipeline.options(arguments, work).get_all_options()
-        return found["runner"], found["direct_running_mode"], found["direct_num_workers"]
-
-    assert chosen("--direct_num_workers=3") == ("FnApiRunner", "multi_processing", 3)
-    assert chosen("--runner=DirectRunner", "--direct_num_workers=3") == ("FnApiRunner", "multi_processing", 3)
-    assert chosen(work=1)[1] == "in_memory"
-    assert chosen("--runner=FnApiRunner")[1] == "in_memory"

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from paligax import image as image_lib
-from paligax.data.ingest.reader import Problem
+from paligax.data.ingest.reader import PART, Problem
 from paligax.data.ingest.readers.grouping import Dealt, Keys, Problems, Rows
 
 NO_BOX = (math.nan,) * 4
@@ -40,8 +40,8 @@ def note_nameless(problems: Problems, objects: Rows, classes: Keys, names: Seque
     counts = np.bincount(objects.column(0), minlength=len(names))
     for number in np.flatnonzero(counts):
         if not names[number]:
-            for _ in range(counts[number]):
-                problems.add("object of an unknown class", f"{path}: class {classes.keys[number]}")
+            where = f"{path}: class {classes.keys[number]}"
+            problems.add("object of an unknown class", where, many=int(counts[number]))
 
 
 def pack(objects: Dealt, image: int, names: Sequence[str]) -> dict[str, Any]:
@@ -98,9 +98,9 @@ def relative(
     elif min(height, width) < 1:
         why = "image size unknown"
     if why:
-        boxed = not np.isnan(rows[:, :4]).all()
+        boxed = int((~np.isnan(rows[:, :4])).any(axis=1).sum())
         rows[:, :4] = math.nan
-        return group(packed["labels"], rows), [Problem(why, where)] if boxed else []
+        return group(packed["labels"], rows), [Problem(why, where, PART, boxed)] if boxed else []
     rows[:, :4] /= [height, width, height, width]
     return group(packed["labels"], rows), []
 

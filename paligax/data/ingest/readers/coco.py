@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from paligax.data.ingest.reader import Problem, Reader, Record, Unit
+from paligax.data.ingest.reader import PART, RECORD, Problem, Reader, Record, Unit, option
 from paligax.data.ingest.readers import boxes, grouping, large_files, pictures
 from paligax.data.ingest.readers.grouping import Keys, Problems, Rows
 
@@ -34,7 +34,8 @@ class CocoCaptions(Reader):
 
     Attributes:
       path: the annotation file.
-      images: folder of the images. A file is looked for by the name given, and without its first folders.
+      images: folder of the images, or of COCO's folders (train2014, …). A file is looked for by the name given, and
+        without its first folders.
       split: of Karpathy's file: train, restval, val, test, or several with commas ("train,restval" is what is usually
         trained on). "": all.
       lang: language of the captions.
@@ -62,7 +63,7 @@ class CocoCaptions(Reader):
                 continue
             where = f"{self.path}: {name}"
             if not isinstance(value, dict) or not isinstance(place, int):
-                problems.add("entry is no object", where)
+                problems.add("entry is no object", where, lost=PART if name == "annotations" else RECORD)
             elif name == "annotations":
                 self._annotation(value, place, keys, captions, problems)
             elif name == "data":
@@ -100,7 +101,7 @@ class CocoCaptions(Reader):
     def read(self, unit: Unit) -> Iterator[Record | Problem]:
         yield from grouping.problems_of(unit)
         for key, name, captions in unit["images"]:
-            image = pictures.find_image(self.images, pictures.shorter(name))
+            image = pictures.find_image(self.images, pictures.published_names(name))
             if isinstance(image, Problem):
                 yield image
                 continue
@@ -114,7 +115,7 @@ def _listing(value: dict, place: int, keys: Keys, listed: Rows, captions: Rows, 
     key = next((value[k] for k in ("id", "cocoid", "imgid") if k in value), name)
     image = keys.number(key) if isinstance(name, str) else -1
     if image < 0:
-        problems.add("image without id or file name", f"{path}: images", place)
+        problems.add("image without id or file name", f"{path}: images", place, RECORD)
         return
     if isinstance(value.get("filepath"), str):
         name = f"{value['filepath']}/{name}"
@@ -165,7 +166,8 @@ class CocoInstances(Reader):
 
     Attributes:
       path: the annotation file.
-      images: folder of the images. A file is looked for by the name given, and without its first folders.
+      images: folder of the images, or of COCO's folders (train2014, …). A file is looked for by the name given, and
+        without its first folders.
       crowds: what becomes of a crowd, one box around many (iscrowd 1). "label": its class is in the image, without a
         box, so that nobody learns the box as one object's, nor the class as absent; "box": it is a box like others.
       source: written into the records.
@@ -174,7 +176,7 @@ class CocoInstances(Reader):
 
     path: str
     images: str
-    crowds: str = "label"
+    crowds: str = option("label", choices=CROWDS)
     source: str = "coco_instances"
     unit_size: int = 1000
 
@@ -197,7 +199,7 @@ class Objects365(Reader):
 
     path: str
     images: str
-    crowds: str = "label"
+    crowds: str = option("label", choices=CROWDS)
     source: str = "objects365"
     unit_size: int = 1000
 
@@ -209,8 +211,6 @@ class Objects365(Reader):
 
 
 def _instance_units(path: str, crowds: str, unit_size: int) -> Iterator[Unit]:
-    if crowds not in CROWDS:
-        raise ValueError(f"crowds={crowds!r} is not known; choose one of {', '.join(CROWDS)}.")
     keys, categories, problems = Keys(), Keys(), Problems()
     listed, objects, names = Rows("tii"), boxes.object_rows(), {}
     found = set()
@@ -219,11 +219,11 @@ def _instance_units(path: str, crowds: str, unit_size: int) -> Iterator[Unit]:
         if name not in ("images", "annotations", "categories"):
             continue
         if not isinstance(value, dict) or not isinstance(place, int):
-            problems.add("entry is no object", f"{path}: {name}")
+            problems.add("entry is no object", f"{path}: {name}", lost=RECORD if name == "images" else PART)
         elif name == "images":
             image = keys.number(value.get("id")) if isinstance(value.get("file_name"), str) else -1
             if image < 0:
-                problems.add("image without id or file name", f"{path}: images", place)
+                problems.add("image without id or file name", f"{path}: images", place, RECORD)
             else:
                 sides = (boxes.pixels(value.get(side)) for side in ("height", "width"))
                 listed.add(image, value["file_name"], *sides)
@@ -263,7 +263,7 @@ def _instance_units(path: str, crowds: str, unit_size: int) -> Iterator[Unit]:
 def _instance_records(unit: Unit, folder: str, source: str) -> Iterator[Record | Problem]:
     yield from grouping.problems_of(unit)
     for entry in unit["images"]:
-        image = pictures.find_image(folder, pictures.shorter(entry["name"]))
+        image = pictures.find_image(folder, pictures.published_names(entry["name"]))
         if isinstance(image, Problem):
             yield image
             continue

@@ -3,7 +3,10 @@
 The tables as they are published: UTF-8, a row a line, a tab between the columns, nothing quoted, no header.
 
     CC3M   Train_GCC-training.tsv, Validation_GCC-1.1.0-Validation.tsv      caption, URL
+    CC3M   Image_Labels_Subset_Train_GCC-Labels-training.tsv                caption, URL, labels, their ids, confidences
     CC12M  cc12m.tsv                                                        URL, caption
+
+Labels (made by machine, with commas between) become the record's labels.
 
 Images are read from a folder, as a downloader left them. Tars of images are kind "webdataset".
 """
@@ -14,11 +17,12 @@ import zlib
 from collections.abc import Callable, Iterator
 
 from paligax.data.ingest import files
-from paligax.data.ingest.reader import Problem, Reader, Record
-from paligax.data.ingest.readers import fields, lines, pictures
+from paligax.data.ingest.reader import Problem, Reader, Record, option
+from paligax.data.ingest.readers import lines, pictures
 
 _SUFFIXES = (".jpg", ".png", ".webp", ".jpeg", "")
 _ORDERS = ("caption,url", "url,caption")
+_WITH_LABELS = 5  # columns
 MAX_LINE = 1 << 20
 
 
@@ -68,17 +72,13 @@ class ConceptualCaptions(Reader):
 
     path: str
     images: str
-    column_order: str
-    names: str = "index"
+    column_order: str = option("", choices=_ORDERS)
+    names: str = option("index", choices=tuple(NAMES))
     lang: str = "en"
     unit_size: int = 10_000
     source: str = "conceptual_captions"
 
     def units(self) -> Iterator[list]:
-        if self.names not in NAMES:
-            raise ValueError(f"names={self.names!r} is no rule for image names{fields.nearest(self.names, NAMES)}")
-        if self.column_order not in _ORDERS:
-            raise ValueError(f"column_order={self.column_order!r}; expected {' or '.join(_ORDERS)}.")
         for file in files.matching(self.path, (".tsv", ".tsv.gz")):
             header = self._header(file)
             for start, end, number in lines.ranges(file, self.unit_size):
@@ -103,30 +103,29 @@ class ConceptualCaptions(Reader):
             if row < 0:
                 continue
             columns = line.data.split(b"\t")
-            if len(columns) != 2 or not line.whole:
+            if len(columns) not in (2, _WITH_LABELS) or not line.whole:
                 if not line.part and line.data:
                     yield Problem("table row is not two columns", where)
                 continue
-            caption, url = columns if (header or self.column_order) == _ORDERS[0] else columns[::-1]
+            caption, url = columns[:2] if (header or self.column_order) == _ORDERS[0] else columns[1::-1]
             names = [stem + suffix for stem in stems(row, url.strip()) for suffix in _SUFFIXES]
             image = pictures.find_image(self.images, names)
             if isinstance(image, Problem):
                 yield Problem(image.reason, f"{where}: {image.where}")
                 continue
             record_id = f"{file.replace(chr(92), '/').rpartition('/')[2]}:{row}"
-            yield {
-                "id": record_id,
-                "image": image,
-                "alt_text": [{"lang": self.lang, "text": caption}],
-                "source": self.source,
-            }
+            alt_text = [{"lang": self.lang, "text": caption}]
+            record: Record = {"id": record_id, "image": image, "alt_text": alt_text, "source": self.source}
+            if len(columns) == _WITH_LABELS:
+                record["labels"] = columns[2].split(b",")
+            yield record
 
 
 @dataclasses.dataclass(frozen=True)
 class Cc3m(ConceptualCaptions):
     """CC3M's tables: see ConceptualCaptions."""
 
-    column_order: str = "caption,url"
+    column_order: str = option("caption,url", choices=_ORDERS)
     source: str = "cc3m"
 
 
@@ -134,5 +133,5 @@ class Cc3m(ConceptualCaptions):
 class Cc12m(ConceptualCaptions):
     """CC12M's table: see ConceptualCaptions."""
 
-    column_order: str = "url,caption"
+    column_order: str = option("url,caption", choices=_ORDERS)
     source: str = "cc12m"

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from paligax.data.ingest.reader import Problem, Reader, Record, Unit
+from paligax.data.ingest.reader import RECORD, Problem, Reader, Record, Unit
 from paligax.data.ingest.readers import grouping, large_files, pictures
 from paligax.data.ingest.readers.grouping import Keys, Problems, Rows
 
@@ -87,14 +87,14 @@ class Xm3600(Reader):
         def entries() -> Iterator[list[Any]]:
             for number, value in large_files.json_lines(self.path):
                 if isinstance(value, Problem):
-                    problems.note(value)
+                    problems.note(value, RECORD)
                     continue
                 key = value.get("image/key") if isinstance(value, dict) else None
                 known = len(keys)
                 if not isinstance(key, str) or keys.number(key) < 0:
-                    problems.add("no image key", f"{self.path}:{number}")
+                    problems.add("no image key", f"{self.path}:{number}", lost=RECORD)
                 elif len(keys) == known:
-                    problems.add("image listed twice", f"{self.path}:{number}")
+                    problems.add("image listed twice", f"{self.path}:{number}", lost=RECORD)
                 else:
                     yield [key, list(_by_language(value, problems, f"{self.path}:{number}"))]
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from paligax.data.ingest.reader import Problem
+from paligax.data.ingest.reader import PART, RECORD, Problem
 
 MAX_KEY = 200  # characters
-PROBLEMS_A_UNIT = 10_000
+SHOWN = 100  # places of problems of each reason that are kept
 
 
 class Keys:
@@ -110,44 +110,38 @@ class _Texts:
 
 
 class Problems:
-    """Problems met while a file is read, 12 bytes each."""
+    """Problems met while a file is read: counted by reason, of each the first SHOWN places kept."""
 
     def __init__(self) -> None:
-        self._kinds: list[tuple[str, str]] = []
-        self._number_of: dict[tuple[str, str], int] = {}
-        self._kind, self._number = array("i"), array("q")
-        self._taken = 0
+        self._kept: dict[tuple[str, str], int] = {}
+        self._waiting: list[list[Any]] = []
+        self._more: dict[tuple[str, str], int] = {}
 
-    def add(self, reason: str, place: str, number: int | str = -1) -> None:
-        """``number`` (or name) of a row or line stands behind ``place``; -1: none."""
-        if isinstance(number, str):
-            place, number = f"{place} {number}", -1
-        kind = self._number_of.setdefault((reason, place), len(self._kinds))
-        if kind == len(self._kinds):
-            self._kinds.append((reason, place))
-        self._kind.append(kind)
-        self._number.append(number)
+    def add(self, reason: str, place: str, number: int | str = -1, lost: str = PART, many: int = 1) -> None:
+        """``number`` (or name) of a row or line stands behind ``place``; -1: none. ``many``: how many are lost."""
+        kind = (reason, lost)
+        if self._kept.setdefault(kind, 0) < SHOWN:
+            self._kept[kind] += 1
+            where = place if number == -1 else f"{place} {number}"
+            self._waiting.append([reason, where, lost, many])
+        elif many:
+            self._more[kind] = self._more.get(kind, 0) + many
 
-    def note(self, problem: Problem) -> None:
-        self.add(problem.reason, problem.where)
+    def note(self, problem: Problem, lost: str = PART) -> None:
+        self.add(problem.reason, problem.where, lost=lost, many=problem.number)
 
-    def take(self, most: int) -> list[list[str]]:
-        """The next ones, as [reason, where]."""
-        first = self._taken
-        self._taken = min(first + most, len(self._kind))
-        taken = []
-        for i in range(first, self._taken):
-            reason, place = self._kinds[self._kind[i]]
-            taken.append([reason, place if self._number[i] < 0 else f"{place} {self._number[i]}"])
+    def take(self) -> list[list[Any]]:
+        """Those since the last time, as Problem's fields; places that weren't kept are one with their number."""
+        taken = self._waiting + [[reason, "and more", lost, number] for (reason, lost), number in self._more.items()]
+        self._waiting, self._more = [], {}
         return taken
 
 
 def note_strangers(problems: Problems, keys: Keys, listed: Dealt, rows: Dealt, path: str) -> None:
-    """Notes a problem for each row about an image that isn't listed."""
+    """Notes a problem for the rows about each image that isn't listed."""
     for image, key in enumerate(keys.keys):
-        if not listed.count(image):
-            for _ in range(rows.count(image)):
-                problems.add("annotation of an unknown image", f"{path}: image {key}")
+        if not listed.count(image) and rows.count(image):
+            problems.add("annotation of an unknown image", f"{path}: image {key}", many=rows.count(image))
 
 
 def in_order(image: Iterable[int], images: int, problems: Problems, path: str) -> Iterator[int]:
@@ -155,25 +149,29 @@ def in_order(image: Iterable[int], images: int, problems: Problems, path: str) -
     seen = bytearray(images)
     for place, number in enumerate(image):
         if seen[number]:
-            problems.add("image listed twice", f"{path}: images", place)
+            problems.add("image listed twice", f"{path}: images", place, RECORD)
         else:
             seen[number] = 1
             yield number
 
 
 def units(images: Iterable[Any], problems: Problems, size: int) -> Iterator[dict[str, Any]]:
-    """Units {"images": ``size`` of them, "problems": [[reason, where]]}; all problems are in some unit."""
+    """Units {"images": ``size`` of them, "problems": Problem's fields}; all problems are in some unit.
+
+    A unit without images, which has no records, is there only where there is no image at all.
+    """
     if size < 1:
         raise ValueError(f"unit_size={size}: expected the number of images of a unit, at least 1.")
-    images = iter(images)
-    while True:
-        some = list(itertools.islice(images, size))
-        why = problems.take(PROBLEMS_A_UNIT)
-        if not some and not why:
-            return
-        yield {"images": some, "problems": why}
+    images, held = iter(images), []
+    while some := list(itertools.islice(images, size)):
+        if held:
+            yield {"images": held, "problems": problems.take()}
+        held = some
+    rest = problems.take()  # some are met only while the last images are dealt
+    if held or rest:
+        yield {"images": held, "problems": rest}
 
 
 def problems_of(unit: dict[str, Any]) -> Iterator[Problem]:
-    for reason, where in unit["problems"]:
-        yield Problem(reason, where)
+    for one in unit["problems"]:
+        yield Problem(*one)

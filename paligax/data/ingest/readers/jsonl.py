@@ -1,6 +1,7 @@
 """JSON lines of the task author's own: one object a line, with the record's fields, under their or other names."""
 
 import dataclasses
+import itertools
 import json
 import os
 from collections.abc import Iterator
@@ -8,10 +9,9 @@ from typing import Any
 
 from paligax.data import records
 from paligax.data.ingest import files
-from paligax.data.ingest.reader import Problem, Reader, Record
-from paligax.data.ingest.readers import fields, lines
+from paligax.data.ingest.reader import PART, Problem, Reader, Record, option
+from paligax.data.ingest.readers import fields, large_files, lines
 
-MAX_LIST_BYTES = 1 << 30
 _LOOKED_AT = 20  # objects at a file's beginning, by which mistakes are told
 
 
@@ -38,7 +38,7 @@ class JsonLines(Reader):
 
     path: str
     images: str = ""
-    fields: str = ""
+    fields: str = option("", check=fields.parse)
     lang: str = ""
     unit_size: int = 1000
     source: str = "jsonl"
@@ -47,22 +47,20 @@ class JsonLines(Reader):
         """[file, first byte, one behind the last, first line number], or [file, number of the first, objects]."""
         pairs = fields.parse(self.fields)
         found = files.matching(self.path, (".jsonl", ".json", ".ndjson", ".jsonl.gz", ".json.gz"))
-        plan: list[list] = []
-        objects_seen = False
-        for file in found:
-            if _is_list(file):
-                objects = files.load_json(file, MAX_LIST_BYTES)
-                first = objects[:_LOOKED_AT]
-                plan += [
-                    [file, i * self.unit_size, some] for i, some in enumerate(files.pieces(objects, self.unit_size))
-                ]
-            else:
-                first = _first(file)
-                plan += [[file, *some] for some in lines.ranges(file, self.unit_size)]
-            objects_seen |= self._check(first, pairs, file)
-        if plan and not objects_seen:
+        is_list = {file: _is_list(file) for file in found}
+        firsts = {file: _first_of_list(file) if is_list[file] else _first(file) for file in found}
+        # All of them, so that a mistake in the last file is told, too, before anything is read.
+        objects_seen = [self._check(first, pairs, file) for file, first in firsts.items()]
+        if any(firsts.values()) and not any(objects_seen):
             raise ValueError(f"{found[0]!r} holds no JSON objects: expected one a line, or a list of them.")
-        yield from plan
+        for file in found:
+            if is_list[file]:
+                objects = (one for _, _, one in large_files.json_items(file))
+                for i, some in enumerate(iter(lambda held=objects: list(itertools.islice(held, self.unit_size)), [])):
+                    yield [file, i * self.unit_size, some]
+            else:
+                for some in lines.ranges(file, self.unit_size):
+                    yield [file, *some]
 
     def read(self, unit: list) -> Iterator[Record | Problem]:
         pairs, unused = fields.parse(self.fields), set()
@@ -108,7 +106,7 @@ class JsonLines(Reader):
                 given.append((name, value))
             elif name not in mapped and name not in unused and len(unused) < 100:
                 unused.add(name)
-                yield Problem("field not used", f"{where}: {name[:200]}")
+                yield Problem("field not used", f"{where}: {name[:200]}", PART)
         image: bytes | Problem = b""
         for i, (ours, value) in enumerate(given):
             if ours == "image" and value is not None:
@@ -121,7 +119,7 @@ class JsonLines(Reader):
                     return
                 given[i] = (ours, image)
         record, reasons = fields.record(given, self.lang)
-        yield from (Problem(reason, where) for reason in reasons)
+        yield from (Problem(reason, where, PART) for reason in reasons)
         record.setdefault("id", f"{os.path.basename(file)}:{number}")
         record.setdefault("source", self.source)
         yield record
@@ -155,6 +153,10 @@ def _is_list(file: str) -> bool:
         if isinstance(line, Problem) or line.data.strip():
             return not isinstance(line, Problem) and line.data.lstrip().startswith(b"[")
     return False
+
+
+def _first_of_list(file: str) -> list[Any]:
+    return [one for _, _, one in itertools.islice(large_files.json_items(file), _LOOKED_AT)]
 
 
 def _first(file: str) -> list[Any]:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from paligax.data.ingest.reader import Problem
+from paligax.data.ingest.reader import UNKNOWN, Problem
 from paligax.data.ingest.readers import streams
 
 MAX_LINE = 16 << 20
@@ -73,7 +73,7 @@ def read(
                     yield Line(number, part, False, piece)
                     part += 1
         except streams.DAMAGED as error:
-            yield Problem("damaged or cut file", f"{path} line {number}: {error}")
+            yield Problem("damaged or cut file", f"{path} line {number}: {error}", UNKNOWN)
             return
     if rest or part:
         yield from _line(number, part, rest, limit)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from paligax.data.ingest.reader import Problem, Reader, Record, Unit
+from paligax.data.ingest.reader import Problem, Reader, Record, Unit, option
 from paligax.data.ingest.readers import boxes, grouping, large_files, pictures
 from paligax.data.ingest.readers.grouping import Keys, Problems, Rows
 
@@ -47,14 +47,12 @@ class OpenImages(Reader):
     boxes: str = ""
     labels: str = ""
     rotations: str = ""
-    groups: str = "label"
-    least_confidence: float = 0.5
+    groups: str = option("label", choices=GROUPS)
+    least_confidence: float = option(0.5, least=0, most=1)
     source: str = "open_images"
     unit_size: int = 1000
 
     def units(self) -> Iterator[Unit]:
-        if self.groups not in GROUPS:
-            raise ValueError(f"groups={self.groups!r} is not known; choose one of {', '.join(GROUPS)}.")
         if not self.boxes and not self.labels:
             raise ValueError("Open Images needs boxes or labels (or both): the files' names; got neither.")
         large_files.require(self.classes, self.boxes, self.labels, self.rotations)

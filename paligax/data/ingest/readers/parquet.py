@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from paligax.data.ingest import files
-from paligax.data.ingest.reader import Problem, Reader, Record
+from paligax.data.ingest.reader import PART, UNKNOWN, Problem, Reader, Record, option
 from paligax.data.ingest.readers import fields, streams
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Parquet(Reader):
     id: str = ""
     language: str = ""
     score: str = ""
-    fields: str = ""
+    fields: str = option("", check=fields.parse)
     images: str = ""
     lang: str = ""
     unit_size: int = 1000
@@ -62,7 +62,7 @@ class Parquet(Reader):
 
     def read(self, unit: list) -> Iterator[Record | Problem]:
         if len(unit) == 1:
-            yield Problem("damaged or cut file", unit[0])
+            yield Problem("damaged or cut file", unit[0], UNKNOWN)
             return
         import pyarrow as pa
 
@@ -73,7 +73,7 @@ class Parquet(Reader):
                 pairs = self._pairs(self._text_field(parquet.schema_arrow, file))
                 columns = list(dict.fromkeys(_top(parquet.schema_arrow, theirs) for theirs, _ in pairs))
             except (pa.ArrowException, OSError) as error:
-                yield Problem("damaged or cut file", f"{file}: {error}")
+                yield Problem("damaged or cut file", f"{file}: {error}", UNKNOWN)
                 return
             for group in range(first, end):
                 behind = row + parquet.metadata.row_group(group).num_rows
@@ -83,7 +83,7 @@ class Parquet(Reader):
                             yield from self._record(values, pairs, f"{file} row {row}", row, file)
                             row += 1
                 except (pa.ArrowException, OSError) as error:
-                    yield Problem("damaged or cut file", f"{file} rows {row} to {behind}: {error}")
+                    yield Problem("damaged or cut file", f"{file} rows {row} to {behind}: {error}", number=behind - row)
                 row = behind
 
     def _record(
@@ -96,7 +96,7 @@ class Parquet(Reader):
             except KeyError:  # beneath a struct that is null
                 value = None
             if value is _UNREADABLE:
-                yield Problem("unreadable value", f"{where}: {theirs}")
+                yield Problem("unreadable value", f"{where}: {theirs}", PART)
                 value = None
             if ours == "image":
                 value = self._image(value, where)
@@ -105,7 +105,7 @@ class Parquet(Reader):
                     return
             given.append((ours, value))
         record, reasons = fields.record(given, self.lang)
-        yield from (Problem(reason, where) for reason in reasons)
+        yield from (Problem(reason, where, PART) for reason in reasons)
         record.setdefault("id", f"{file.replace(chr(92), '/').rpartition('/')[2]}:{row}")
         yield {**record, "source": self.source}
 

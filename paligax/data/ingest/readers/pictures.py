@@ -1,6 +1,7 @@
 """Image files as data sets name them, and pictures that lie on their side."""
 
 import io
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +14,7 @@ from paligax.data.ingest.readers.grouping import Problems
 
 COCO_FOLDERS = ("train2014", "val2014", "train2017", "val2017", "test2015", "test2017")
 MAX_FOLDERS = 5
+_COCO_2014, _COCO_2017 = re.compile(r"COCO_(\w+20\d\d)_\d{12}\.jpg$"), re.compile(r"\d{12}\.jpg$")
 
 
 def find_image(folder: str, names: Sequence[str]) -> bytes | Problem:
@@ -30,6 +32,15 @@ def shorter(name: str) -> list[str]:
     """A file name as given, and without its first folders, one after the other: a user's may begin anywhere."""
     parts = name.replace("\\", "/").split("/")[-MAX_FOLDERS:]
     return list(dict.fromkeys([name, *("/".join(parts[i:]) for i in range(len(parts)))]))
+
+
+def published_names(name: str) -> list[str]:
+    """As ``shorter``, and COCO's files in the folders of the archives that they come in: train2014/, val2017/, …."""
+    base = name.replace("\\", "/").split("/")[-1]
+    folders = [_COCO_2014.match(base)[1]] if _COCO_2014.match(base) else []
+    if _COCO_2017.match(base):
+        folders = [folder for folder in COCO_FOLDERS if folder.endswith("2017")]
+    return list(dict.fromkeys([*shorter(name), *(f"{folder}/{base}" for folder in folders)]))
 
 
 def coco_names(image_id: int, subsets: Sequence[str] = ("train2014", "val2014")) -> list[str]:

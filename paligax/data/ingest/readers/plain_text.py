@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 
 from paligax.data.ingest import files
-from paligax.data.ingest.reader import Problem, Reader, Record
+from paligax.data.ingest.reader import UNKNOWN, Problem, Reader, Record, option
 from paligax.data.ingest.readers import fields, lines, segments, streams
 
 _SUFFIXES = {
@@ -34,7 +34,7 @@ class PlainText(Reader):
 
     path: str
     lang: str = ""
-    documents: str = "line"
+    documents: str = option("line", choices=tuple(_SUFFIXES))
     text: str = "text"
     language: str = ""
     words: int = 96
@@ -43,11 +43,9 @@ class PlainText(Reader):
 
     def units(self) -> Iterator[list]:
         """[file, first byte, one behind the last, first line number], or a list of files."""
-        if self.documents not in _SUFFIXES:
-            raise ValueError(f"documents={self.documents!r} is not known{fields.nearest(self.documents, _SUFFIXES)}")
-        if self.words < 1:
-            raise ValueError(f"words={self.words}; a segment has at least one.")
         found = files.matching(self.path, _SUFFIXES[self.documents])
+        if self.documents == "line" and found[0].lower().endswith(_SUFFIXES["json"]):
+            raise ValueError(f"{found[0]!r} is named like JSON lines: give documents=json, or its braces become text.")
         if self.documents == "file":
             yield from files.pieces(found, self.unit_size)
         else:
@@ -144,6 +142,6 @@ def _pieces(file: str) -> Iterator[bytes | Problem]:
                     data = data.removeprefix(b"\xef\xbb\xbf")
                 pending += data
         except streams.DAMAGED as error:
-            yield Problem("damaged or cut file", f"{file}: {error}")
+            yield Problem("damaged or cut file", f"{file}: {error}", UNKNOWN)
     if pending:
         yield pending

@@ -8,7 +8,7 @@ several times as long for a member.
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
-from paligax.data.ingest.reader import Problem
+from paligax.data.ingest.reader import PART, UNKNOWN, Problem
 from paligax.data.ingest.readers import streams
 
 DAMAGED = "damaged or cut file"  # the reason of the Problem that ends such an archive
@@ -48,9 +48,9 @@ def members(stream: BinaryIO, where: str, limit: Callable[[str], int]) -> Iterat
     try:
         yield from _members(stream, where, limit)
     except streams.DAMAGED as error:
-        yield Problem(DAMAGED, f"{where}: {error}")
+        yield Problem(DAMAGED, f"{where}: {error}", UNKNOWN)
     except _DamagedError as error:
-        yield Problem(DAMAGED, f"{where} byte {stream.tell()}: {error}")
+        yield Problem(DAMAGED, f"{where} byte {stream.tell()}: {error}", UNKNOWN)
 
 
 class _DamagedError(Exception):
@@ -84,7 +84,7 @@ def _members(stream: BinaryIO, where: str, limit: Callable[[str], int]) -> Itera
         described = _Described()
         if reason:
             _skip(stream, size + -size % BLOCK)
-            yield Problem(reason, f"{where}: {name[:200]}")
+            yield Problem(reason, f"{where}: {name[:200]}", PART)
         else:
             yield Member(name, _read(stream, size))
             _skip(stream, -size % BLOCK)

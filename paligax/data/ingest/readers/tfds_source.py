@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from paligax.data.ingest.reader import Problem, Reader, Record
+from paligax.data.ingest.reader import PART, Problem, Reader, Record, option
 from paligax.data.ingest.readers import fields
 from paligax.data.runtime import tf
 
@@ -46,7 +46,7 @@ class Tfds(Reader):
     name: str = ""
     split: str = "train"
     data_dir: str = ""
-    fields: str = ""
+    fields: str = option("", check=fields.parse)
     lang: str = ""
     unit_size: int = 1000
     source: str = "tfds"
@@ -88,7 +88,7 @@ class Tfds(Reader):
                 given.append((ours, _names_of(value, _feature(features, theirs))))
             else:
                 record, reasons = fields.record(given, self.lang)
-                yield from (Problem(reason, where) for reason in reasons)
+                yield from (Problem(reason, where, PART) for reason in reasons)
                 record.setdefault("id", f"{split}:{number}")
                 yield {**record, "source": record.get("source") or self.source}
                 continue

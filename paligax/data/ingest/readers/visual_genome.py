@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from paligax.data.ingest.reader import Problem, Reader, Record, Unit
+from paligax.data.ingest.reader import RECORD, Problem, Reader, Record, Unit
 from paligax.data.ingest.readers import boxes, grouping, large_files, pictures
 from paligax.data.ingest.readers.grouping import Keys, Problems, Rows
 
@@ -51,9 +51,9 @@ class VisualGenome(Reader):
         listed = Rows("tii")
         for _, place, value in large_files.json_items(path):
             value = value if isinstance(value, dict) else {}
-            image = keys.number(value.get("image_id"))
+            image = keys.number(value.get("image_id", value.get("id")))  # "id" in the first version
             if image < 0:
-                problems.add("image without id", path, place)
+                problems.add("image without id", path, place, RECORD)
             else:
                 # Of "https://…/VG_100K_2/1.jpg" the last two parts.
                 url = value.get("url") if isinstance(value.get("url"), str) else f"VG_100K/{keys.keys[image]}.jpg"

@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Iterator
 from typing import Any
 
-from paligax.data.ingest.reader import Problem, Reader, Record, Unit
+from paligax.data.ingest.reader import Problem, Reader, Record, Unit, option
 from paligax.data.ingest.readers import grouping, large_files, pictures, vqa
 from paligax.data.ingest.readers.grouping import Keys, Problems, Rows
 
@@ -45,15 +45,13 @@ class Vq2a(Reader):
 
     path: str
     images: str
-    image_name: str = ""
-    answers: str = "mode"
+    image_name: str = option("", check=lambda pattern: _named(pattern, "1"))
+    answers: str = option("mode", choices=vqa.ANSWERS)
     lang: str = "en"
     source: str = "vq2a"
     unit_size: int = 1000
 
     def units(self) -> Iterator[Unit]:
-        vqa.check(self.answers)
-        _named(self.image_name, "1")  # a mistake in it is told before anything is read
         keys, problems, rows = Keys(), Problems(), Rows("ttt")
         for where, entry in self._entries(problems):
             image = keys.number(_first(entry, _IMAGE))

@@ -15,7 +15,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from paligax.data.ingest.reader import Problem, Reader, Record, Unit
+from paligax.data.ingest.reader import Problem, Reader, Record, Unit, option
 from paligax.data.ingest.readers import grouping, large_files, pictures
 from paligax.data.ingest.readers.grouping import Keys, Problems, Rows
 
@@ -41,12 +41,6 @@ def texts_of(answers: Any, field: str, problems: Problems, where: str) -> list[s
         else:
             problems.add("empty answer" if isinstance(text, str) else "answer is no text", where)
     return found
-
-
-def check(answers: str) -> None:
-    """Raises ValueError for a choice that isn't known."""
-    if answers not in ANSWERS:
-        raise ValueError(f"answers={answers!r} is not known; choose one of {', '.join(ANSWERS)}.")
 
 
 def records(unit: Unit, folder: str, names: Any, lang: str, source: str) -> Iterator[Record | Problem]:
@@ -95,7 +89,7 @@ class Vqa2(Reader):
     questions: str
     images: str
     annotations: str = ""
-    answers: str = "mode"
+    answers: str = option("mode", choices=ANSWERS)
     answer_field: str = "answer"
     subset: str = ""
     lang: str = "en"
@@ -103,7 +97,6 @@ class Vqa2(Reader):
     unit_size: int = 1000
 
     def units(self) -> Iterator[Unit]:
-        check(self.answers)
         large_files.require(self.questions, self.annotations)
         keys, problems, pairs = Keys(), Problems(), Rows("tt")
         answers = self._answers(problems) if self.annotations else {}
@@ -183,14 +176,13 @@ class TextVqa(Reader):
 
     path: str
     images: str
-    answers: str = "mode"
+    answers: str = option("mode", choices=ANSWERS)
     rotations: str = ""
     lang: str = "en"
     source: str = "textvqa"
     unit_size: int = 1000
 
     def units(self) -> Iterator[Unit]:
-        check(self.answers)
         large_files.require(self.path, self.rotations)
         keys, problems, pairs = Keys(), Problems(), Rows("tt")
         names = set()
@@ -229,13 +221,12 @@ class VizWizVqa(Reader):
 
     path: str
     images: str
-    answers: str = "mode"
+    answers: str = option("mode", choices=ANSWERS)
     lang: str = "en"
     source: str = "vizwiz_vqa"
     unit_size: int = 1000
 
     def units(self) -> Iterator[Unit]:
-        check(self.answers)
         keys, problems, pairs = Keys(), Problems(), Rows("tt")
         columns: dict[str, dict[int | str, Any]] = {"image": {}, "question": {}, "answers": {}}
         for name, place, value in large_files.json_items(self.path):

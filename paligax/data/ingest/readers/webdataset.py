@@ -14,12 +14,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from paligax.data.ingest import files
-from paligax.data.ingest.reader import Problem, Reader, Record
+from paligax.data.ingest.reader import PART, Problem, Reader, Record
 from paligax.data.ingest.readers import streams, tar
 
 IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "jfif")
 MAX_TEXT_BYTES = 1 << 20
 _SUFFIXES = (".tar", ".tar.gz", ".tgz")
+_NO_CODES = ("", "nolang")  # the second is LAION's for what it could not tell
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +69,7 @@ class WebDataset(Reader):
                     sample = {}
                 current, kind = key, _kind(suffix)
                 if kind in sample:
-                    yield Problem(f"second {kind} of a sample", f"{unit}: {member.name}")
+                    yield Problem(f"second {kind} of a sample", f"{unit}: {member.name}", PART)
                 else:
                     sample[kind] = member.data
         if damaged and sample and "text" not in sample:  # what would follow is lost
@@ -88,7 +89,7 @@ class WebDataset(Reader):
             except (ValueError, RecursionError):
                 meta = None
             if not isinstance(meta, dict):
-                yield Problem("bad JSON", where)
+                yield Problem("bad JSON", where, PART)
                 meta = {}
         if self.verify and not _is_what_it_was(sample["image"], meta):
             yield Problem("checksum differs", where)
@@ -98,10 +99,10 @@ class WebDataset(Reader):
         if isinstance(other, str) and not (text and text.strip()):
             text = other
         if text is None:
-            yield Problem("caption missing", where)
+            yield Problem("caption missing", where, PART)
         else:
             langs = [meta.get(name) for name in self.language.split(",")]
-            lang = next((lang for lang in langs if lang and isinstance(lang, str)), self.lang)
+            lang = next((lang for lang in langs if isinstance(lang, str) and lang.lower() not in _NO_CODES), self.lang)
             record["alt_text"] = [{"lang": lang, "text": text}]
         for name in self.score.split(","):
             score = meta.get(name)

@@ -58,7 +58,7 @@ def test_objects_of_no_class_are_noted():
     for key in (7, 8, 9):
         classes.number(key)
     boxes.note_nameless(problems, rows, classes, ["猫", "dog", ""], "f")
-    assert problems.take(9) == [["object of an unknown class", "f: class 9"]]
+    assert problems.take() == [["object of an unknown class", "f: class 9", "part", 1]]
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,10 @@ import zlib
 
 import pytest
 
+from paligax.data.ingest import admission
 from paligax.data.ingest.readers.conceptual_captions import Cc3m, Cc12m
 from tests.data.ingest.readers.reading import read, reasons
+from tests.data.toy import jpeg
 
 ROWS = [("a very typical bus station", "http://a/1.jpg"), ("the café ☕", "http://a/ü 2.png"), ("three", "http://a/3")]
 CC3M = "".join(f"{caption}\t{url}\n" for caption, url in ROWS).encode()
@@ -99,9 +101,16 @@ def test_packed_tables(tmp_path):
     assert [r["id"] for r in read(Cc3m(**where, names="number"))[0]] == ["cc.tsv:2"]
 
 
+def test_the_labelled_part_of_cc3m(tmp_path):
+    table = b"a bus\thttp://a/1.jpg\tbus,public transport\t/m/01bjv,/m/0ftqr\t0.97,0.9\n"
+    (record,), problems = read(Cc3m(**folder(tmp_path, table, **{"00000/000000000.jpg": b"one"})))
+    assert record["alt_text"] == [{"lang": "en", "text": b"a bus"}] and problems == []
+    assert admission.admit({**record, "image": jpeg(1)})[0]["labels"] == ["bus", "public transport"]
+
+
 def test_unknown_choices_are_told(tmp_path):
     where = folder(tmp_path, CC3M)
     with pytest.raises(ValueError, match="'md6'.*did you mean 'md5'"):
         list(Cc3m(**where, names="md6").units())
-    with pytest.raises(ValueError, match="caption,url or url,caption"):
+    with pytest.raises(ValueError, match=r"column_order='url' .* caption,url \| url,caption"):
         list(Cc3m(**where, column_order="url").units())

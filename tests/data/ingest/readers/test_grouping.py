@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from paligax.data.ingest.reader import Problem
+from paligax.data.ingest.reader import PART, RECORD, Problem
 from paligax.data.ingest.readers import grouping
 from paligax.data.ingest.readers.grouping import Keys, Problems, Rows
 
@@ -40,29 +40,48 @@ def test_a_million_rows_take_what_is_said():
     assert rows.deal(2)._order.dtype.itemsize == 8
 
 
-def test_units_hold_all_images_and_all_problems(monkeypatch):
-    monkeypatch.setattr(grouping, "PROBLEMS_A_UNIT", 2)
+def test_units_hold_all_images_and_all_problems():
     problems = Problems()
-    problems.add("bad", "a.json: images", 7)
+    problems.add("bad", "a.json: images", 7, RECORD)
     problems.note(Problem("worse", "b"))
 
     def images():
         for i in range(5):
             problems.add("seen late", "c", i)  # problems met while the images are dealt
             yield i
+        problems.add("seen last", "d", many=3)
 
     found = list(grouping.units(images(), problems, 2))
-    assert [unit["images"] for unit in found] == [[0, 1], [2, 3], [4], []]
+    assert [unit["images"] for unit in found] == [[0, 1], [2, 3], [4]]  # none without images
     assert [one for unit in found for one in unit["problems"]] == [
-        ["bad", "a.json: images 7"],
-        ["worse", "b"],
-        *(["seen late", f"c {i}"] for i in range(5)),
+        ["bad", "a.json: images 7", RECORD, 1],
+        ["worse", "b", PART, 1],
+        *(["seen late", f"c {i}", PART, 1] for i in range(5)),
+        ["seen last", "d", PART, 3],
     ]
-    assert list(grouping.problems_of(found[0])) == [Problem("bad", "a.json: images 7"), Problem("worse", "b")]
+    assert list(grouping.problems_of(found[0]))[:2] == [
+        Problem("bad", "a.json: images 7", RECORD),
+        Problem("worse", "b", PART),
+    ]
+
+
+def test_a_million_problems_are_counted_and_a_hundred_shown():
+    problems = Problems()
+    for i in range(1_000_000):
+        problems.add("bad", "a", i)
+    problems.add("worse", "b")
+    (unit,) = grouping.units(["image"], problems, 3)
+    assert len(unit["problems"]) == grouping.SHOWN + 2
+    found = list(grouping.problems_of(unit))
+    assert sum(one.number for one in found if one.reason == "bad") == 1_000_000
+    assert found[-1] == Problem("bad", "and more", PART, 1_000_000 - grouping.SHOWN)
 
 
 def test_no_images_and_no_problems_are_no_unit():
     assert list(grouping.units([], Problems(), 3)) == []
+    problems = Problems()
+    problems.add("bad", "a")
+    assert list(grouping.units([], problems, 3)) == [{"images": [], "problems": [["bad", "a", PART, 1]]}]
     with pytest.raises(ValueError, match="unit_size=0"):
         list(grouping.units([], Problems(), 0))
 
@@ -76,8 +95,8 @@ def test_images_listed_twice_and_never():
     images, captions = listed.deal(len(keys)), rows.deal(len(keys))
     grouping.note_strangers(problems, keys, images, captions, "f")
     assert list(grouping.in_order(listed.image, len(keys), problems, "f")) == [0, 1]
-    assert problems.take(10) == [
-        ["annotation of an unknown image", "f: image x"],
-        ["annotation of an unknown image", "f: image x"],
-        ["image listed twice", "f: images 2"],
+    assert problems.take() == [
+        ["annotation of an unknown image", "f: image x", PART, 2],
+        ["image listed twice", "f: images 2", RECORD, 1],
     ]
+    assert problems.take() == []

@@ -131,7 +131,7 @@ def test_files_of_another_kind(folder):
     with pytest.raises(ValueError, match="names no classes"):
         (folder / "empty.csv").write_text("")
         list(reader(folder, classes=str(folder / "empty.csv")).units())
-    with pytest.raises(ValueError, match="groups='boxes' is not known; choose one of label, box"):
+    with pytest.raises(ValueError, match=r"'boxes' is not known; did you mean 'box'\? Choose one of label \| box"):
         list(reader(folder, groups="boxes").units())
     with pytest.raises(FileNotFoundError):
         list(reader(folder, labels="/nowhere.csv").units())

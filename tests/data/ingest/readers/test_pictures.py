@@ -51,7 +51,7 @@ def test_rotations_of_the_published_table(tmp_path):
     path.write_text("\n".join([HEADER, *(row.format(*one) for one in turns.items()), "short,row"]) + "\n")
     problems = Problems()
     assert pictures.read_rotations(str(path), problems) == {"a": 90, "e": 270, "g": 180}
-    assert [reason for reason, _ in problems.take(9)] == [
+    assert [reason for reason, *_ in problems.take()] == [
         "rotation is not a right angle",
         "table row of another length",
     ]
@@ -85,3 +85,13 @@ def test_what_cannot_be_turned():
 def test_counterclockwise():
     # The right half is white: after a quarter turn counterclockwise, the upper half.
     assert image_lib.decode(pictures.upright(jpeg(32, 16), 90, "x"))[2, 8, 0] > 200
+
+
+def test_cocos_images_are_found_above_their_folders_too():
+    assert pictures.published_names("COCO_val2014_000000000042.jpg") == [
+        "COCO_val2014_000000000042.jpg",
+        "val2014/COCO_val2014_000000000042.jpg",
+    ]
+    names = pictures.published_names("000000000042.jpg")
+    assert names[0] == "000000000042.jpg" and {"train2017/000000000042.jpg", "val2017/000000000042.jpg"} < set(names)
+    assert pictures.published_names("images/v1/a.jpg") == pictures.shorter("images/v1/a.jpg")

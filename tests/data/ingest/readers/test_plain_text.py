@@ -101,7 +101,11 @@ def test_mistakes_are_told(tmp_path):
     (tmp_path / "a.txt").write_bytes(b"a")
     with pytest.raises(ValueError, match="'lines' is not known; did you mean 'line'"):
         list(PlainText(str(tmp_path), documents="lines").units())
-    with pytest.raises(ValueError, match="at least one"):
+    (tmp_path / "c4.json.gz").write_bytes(b"")
+    with pytest.raises(ValueError, match="named like JSON lines: give documents=json"):
+        list(PlainText(str(tmp_path / "c4.json.gz")).units())
+    with pytest.raises(ValueError, match="words=0: expected a whole number from 1 to 1,000,000"):
         list(PlainText(str(tmp_path), words=0).units())
+    (tmp_path / "c4.json.gz").unlink()
     with pytest.raises(FileNotFoundError, match="json"):
         list(PlainText(str(tmp_path), documents="json").units())

@@ -33,7 +33,7 @@ def test_an_img2dataset_tar(tmp_path):
         {
             "000030000.jpg": JPEG,
             "000030000.txt": b"a cat",
-            "000030000.json": meta(caption="a cat", similarity=0.31, sha256="0" * 64),
+            "000030000.json": meta(caption="a cat", similarity=0.31, sha256="0" * 64, LANGUAGE="nolang"),
             "000030002.json": meta(caption="eine Katze", LANGUAGE="de", similarity=None),
             "000030002.txt": "eine Kätze".encode(),
             "000030002.jpg": JPEG + b"2",
