@@ -150,7 +150,6 @@ def export(arguments: argparse.Namespace) -> None:
 def _rates(arguments: argparse.Namespace) -> dict[str, str]:
     """The parts of the mixture's tasks in the training, where the run's task modules can still be imported."""
     from paligax import configuration
-    from paligax.data import registry
     from paligax.inference import card
     from paligax.training import checkpoints
 
@@ -161,6 +160,8 @@ def _rates(arguments: argparse.Namespace) -> dict[str, str]:
     except FileNotFoundError:  # an export, or foreign weights: what they say of themselves is kept
         return {}
     try:
+        from paligax.data import registry
+
         data = configuration.parse([], [], ["Trainer"], text=described.config).build("Trainer").data
         stated = card.trained_on("", rates=registry.rates(data))
     except Exception as error:  # noqa: BLE001  whatever task modules raise: the weights are exported all the same

@@ -83,7 +83,7 @@ class Stream:
         self._order = schedule.Order({task.name: len(task.entries) for task in self.tasks}, data.seed, data.shuffle)
         record_bytes = max(task.split.mean_record_bytes for task in self.tasks)
         self._steps_a_plan = max(1, min(_READ_ROWS, int(_READ_BYTES / record_bytes)) // self.rows)
-        self._plans = functools.lru_cache(maxsize=16)(self._make_plan)
+        self._plans = functools.lru_cache(maxsize=64)(self._make_plan)  # rare tasks read far ahead
         self._lock = threading.Lock()
 
     @property

@@ -1,6 +1,7 @@
 """`paligax infer` killed with -9 and started again writes the very bytes of a job that nobody stopped; so do several
 processes."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -20,7 +21,7 @@ from paligax.vocabulary import ByteVocabulary
 
 ROOT = pathlib.Path(__file__).parents[2]
 LENGTHS = {"image": 16, "inputs": 32, "targets": 12}
-QUESTIONS = 3000
+QUESTIONS = 1600
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def place(tmp_path_factory):
 
 def start(place, to, devices=1, **environment):
     words = [f"--checkpoint={place}/model", f"--questions={place}/q.jsonl", f"--images={place}", f"--to={to}"]
-    words += ["--prompt=ask {question} <extra_id_0>", "--batch_size=8", "--temperature=0.9", "--seed=5", "--score"]
+    words += ["--prompt=ask {question} <extra_id_0>", "--batch_size=8", "--temperature=0.9", "--seed=5"]
     flags = f"--xla_backend_optimization_level=0 --xla_force_host_platform_device_count={devices}"
     environment = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)} | environment
     command = [sys.executable, "-m", "paligax", "infer", *words]
@@ -68,32 +69,33 @@ def whole(place):
     lines = [json.loads(line) for line in text.splitlines()]
     assert [line["id"] for line in lines] == list(range(QUESTIONS))
     errors = [line["error"] for line in lines if "error" in line]
-    assert len(errors) == errors.count("broken image") + errors.count("image missing") == 143 + 142
-    assert "143 without an answer: broken image" in said and "142 without an answer: image missing" in said
+    assert len(errors) == errors.count("broken image") + errors.count("image missing") == 76 + 76
+    assert "76 without an answer: broken image" in said and "76 without an answer: image missing" in said
     assert len({line.get("prediction") for line in lines}) > 100
     return text
 
 
-def test_killed_twice_it_ends_with_the_same_bytes(place, whole):
-    to = place / "killed.jsonl"
-    for wanted in (200, 1200):
+@pytest.mark.parametrize("kills", [(300,), pytest.param((8, 200, 700), marks=pytest.mark.slow)])
+def test_killed_it_ends_with_the_same_bytes(place, whole, kills):
+    """``kills``: at how many lines since the last start."""
+    to = place / f"killed {len(kills)}.jsonl"
+    for wanted in kills:
         process, written = start(place, to), 0
         while written < wanted and process.poll() is None:
             time.sleep(0.002)
-            folder = pathlib.Path(f"{to}.unfinished")
-            written = sum(path.read_bytes().count(b"\n") for path in folder.glob("part-*")) if folder.is_dir() else 0
+            with contextlib.suppress(FileNotFoundError):  # while parts are joined
+                written = pathlib.Path(f"{to}.unfinished/part-00000").read_bytes().count(b"\n")
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         assert not to.exists() and written >= wanted, process.communicate()
     said = finish(start(place, to))
-    done = int(said.split(" of 3000 answers are there")[0].splitlines()[-1])
-    assert 1200 <= done < QUESTIONS and done % 8 == 0
+    done = int(said.split(f" of {QUESTIONS} answers are there")[0].splitlines()[-1])
+    assert sum(kills) - 8 * len(kills) <= done <= QUESTIONS and done % 8 == 0
     assert to.read_bytes() == whole and not pathlib.Path(f"{to}.unfinished").exists()
 
 
 @pytest.mark.slow
 def test_two_processes_write_the_answers_of_one(place, whole):
-    """Each has a device of its own: what devices add in another order may change the last bits of a score."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
@@ -101,11 +103,4 @@ def test_two_processes_write_the_answers_of_one(place, whole):
     started = [start(place, place / "two.jsonl", **common, PALIGAX_PROCESS_ID=str(i)) for i in range(2)]
     said = [finish(process) for process in started]
     assert "answers in" in said[0] and "answers in" not in said[1]
-    found, want = ([json.loads(line) for line in text.splitlines()] for text in (read(place / "two.jsonl"), whole))
-    scores = [[line.pop("score", 0.0) for line in lines] for lines in (found, want)]
-    assert found == want
-    np.testing.assert_allclose(*scores, rtol=1e-4)
-
-
-def read(path):
-    return path.read_bytes()
+    assert (place / "two.jsonl").read_bytes() == whole

@@ -18,7 +18,10 @@ pytestmark = pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 devices 
 BATCH, WIDTH, PATCHES = 64, 32, 16
 
 
-@pytest.fixture(scope="module", params=[(1, 4, 2), (1, 8, 1), (2, 2, 2)], ids=str)
+OTHERS = [pytest.param(shape, marks=pytest.mark.slow) for shape in ((1, 8, 1), (2, 2, 2))]
+
+
+@pytest.fixture(scope="module", params=[(1, 4, 2), *OTHERS], ids=str)
 def compiled(request):
     """(program, its collectives)."""
     vision = toy.vit(width=WIDTH, depth=3, mlp_dim=64, num_heads=4, patch_size=4, dtype="bfloat16", remat="full")

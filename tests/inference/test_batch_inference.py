@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 import paligax
-from paligax.inference import batch_inference, export, likelihood, questions, rows
+from paligax.inference import batch_inference, decoding, export, likelihood, questions, rows
 from paligax.inference.answerer import Answerer
 from paligax.inference.generation import Decoding
 from paligax.training.partitioning import Partitioner
@@ -56,22 +56,28 @@ def test_answers_are_those_of_generate(place, folder, partitioner, tmp_path):
     assert [line["prediction"] for line in whole] == want and len(set(want)) > 3
 
 
-def test_scores_are_log_probabilities_of_the_answers(place, folder, module, params, vocabulary, lengths, tmp_path):
+def test_scores_are_log_probabilities_of_the_answers(place, module, params, vocabulary, lengths, tmp_path):
     asked = questions.FromFiles([questions.Entry(i, f"q{i} <extra_id_0>") for i in range(3)])
-    options = Decoding(temperature=1.0, num_samples=2, seed=3)
-    model = Answerer.open(place, 8)
-    batch_inference.run(model, asked, tmp_path / "o.jsonl", options, score=True, say=lambda line: None)
+    batch_inference.run(Answerer.open(place, 8), asked, tmp_path / "o.jsonl", score=True, say=lambda line: None)
+    prompts = [(None, rows.prompt_ids(vocabulary, entry.prompt, 32)) for entry in asked.entries]
+    example, active = rows.stack(prompts, 8, lengths)
+    tokens = decoding.greedy(module, params, *example, lengths["targets"], active)
+    want = np.asarray(likelihood.of_targets(module, params, example, tokens).total)[:3]
     lines = read(tmp_path / "o.jsonl")
-    assert [line["predictions"] for line in lines] == paligax.load(place).generate(
-        None, [entry.prompt for entry in asked.entries], temperature=1.0, num_samples=2, seed=3
-    )
-    example, _ = rows.stack([(None, rows.prompt_ids(vocabulary, "q0 <extra_id_0>", 32))], 1, lengths)
-    from paligax.inference import generation
+    np.testing.assert_allclose([line["score"] for line in lines], want, rtol=1e-5)
+    assert (want < 0).all() and [line["prediction"] for line in lines] == [vocabulary.decode(row) for row in tokens[:3]]
 
-    tokens = generation.generate(module, params, example, options, max_length=lengths["targets"])
-    want = [float(likelihood.of_targets(module, params, example, tokens[:, i]).total[0]) for i in range(2)]
-    np.testing.assert_allclose(lines[0]["scores"], want, rtol=1e-5)
-    assert all(score < 0 for line in lines for score in line["scores"])
+
+@pytest.mark.slow
+def test_several_answers_have_a_score_each(place, tmp_path):
+    asked = questions.FromFiles([questions.Entry(i, f"q{i} <extra_id_0>") for i in range(3)])
+    options = dict(temperature=1.0, num_samples=2, seed=3)
+    model = Answerer.open(place, 8)
+    batch_inference.run(model, asked, tmp_path / "o.jsonl", Decoding(**options), score=True, say=lambda line: None)
+    lines = read(tmp_path / "o.jsonl")
+    want = paligax.load(place).generate(None, [entry.prompt for entry in asked.entries], **options)
+    assert [line["predictions"] for line in lines] == want
+    assert all(len(line["scores"]) == 2 and max(line["scores"]) < 0 for line in lines)
 
 
 def test_a_second_start_finds_all_done(place, tmp_path):

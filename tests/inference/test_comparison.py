@@ -37,6 +37,7 @@ def forgetful(params):
     return {**params, "language": {**params["language"], "logits": {"kernel": moved}}}
 
 
+@pytest.mark.slow
 def test_an_mt5_and_the_pali_that_it_became(directory, module, params, vocabulary):
     """Where the image is masked, a PaLI answers as its language tower does alone."""
     mt5 = subject(module.language, params["language"], lengths={})

@@ -36,7 +36,7 @@ class Counting(held_out_data.Data):
             yield batch
 data = Counting(**held_out_data.data(sys.argv[4]).__dict__)
 vision = models.ViT(width=16, depth=1, mlp_dim=32, num_heads=2, patch_size=8)
-language = models.MT5(16, 32, 1, 1, num_heads=2, head_dim=8, vocab_size=data.vocabulary.size, num_buckets=8)
+language = models.MT5(16, 32, 1, 1, num_heads=2, head_dim=8, vocab_size=268, num_buckets=8)
 module = models.PaLI(vision=vision, language=language)
 rng = np.random.default_rng(0)
 shapes = models.abstract_params(module, data.feature_lengths)
@@ -94,7 +94,7 @@ def test_one_two_and_four_processes_evaluate_alike(tmp_path):
     assert found["generated"]["counts"] == {"ocr": 11, "span_corruption": 5}
     assert found["generated"]["problems"]["ocr"]["skipped"] == {"broken image": 1}
     assert found["scored"]["counts"] == {"vqa": 21}
-    assert all(len(set(pair)) == 2 for pair in found["scored"]["said"]["vqa"][:1])  # the control is no copy
+    assert any(len(set(pair)) == 2 for pair in found["scored"]["said"]["vqa"])  # the control is no copy
     for ids in found["generated"]["ids"].values():
         assert len(ids) == len(set(ids))
     for processes in (2, 4):

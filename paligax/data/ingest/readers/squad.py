@@ -80,9 +80,7 @@ class Squad(Reader):
                 else:
                     yield [identity, lang, context, question.strip(), answers]
         if "data" not in names:
-            raise ValueError(
-                f"{file!r} has no questions: expected an object with 'data', got {sorted(names)[:20]}."
-            )
+            raise ValueError(f"{file!r} has no questions: expected an object with 'data', got {sorted(names)[:20]}.")
 
 
 def _entries(article: object, where: str, problems: Problems) -> Iterator[tuple[str, dict]]:

@@ -62,9 +62,7 @@ class StVqa(Reader):
             for pair in vqa.chosen(question, texts, self.answers):
                 pairs.add(image, *pair)
         if "data" not in names:
-            raise ValueError(
-                f"{self.path!r} has no questions: expected an object with 'data', got {sorted(names)}."
-            )
+            raise ValueError(f"{self.path!r} has no questions: expected an object with 'data', got {sorted(names)}.")
         listed = (entry for entry in vqa.entries(keys, pairs, {}) if entry[2] and self._is_wanted(entry[0]))
         yield from grouping.units(listed, problems, self.unit_size)
 

@@ -4,7 +4,8 @@ Each question has ten answers by ten people. A record's qa entry has one; what `
 
     mode   one entry a question, with its most frequent answer (of equally frequent ones the first given): to train
     all    an entry for each answer, in order: the question stands ten times. Held out, the task takes every answer that
-           the record gives to a question as right, with its multiplicity: to score. Each entry is asked, though.
+           the record gives to a question as right, with its multiplicity: to score. Each entry is asked, but not
+           of a task that takes items "question".
 
 A question of a test set, which has no answers, has one entry with the answer "": it can be asked, and training skips
 it. In a file with answers, a question that has none is left out and counted.
