@@ -48,7 +48,7 @@ def test_views_and_read_only_images_are_taken():
     np.testing.assert_array_equal(resampling.resample(view, 16), resampling.resample(view.copy(), 16))
 
 
-@pytest.mark.parametrize("trouble", ["nowhere to write", "damaged"])
+@pytest.mark.parametrize("trouble", ["nowhere to write", pytest.param("damaged", marks=pytest.mark.slow)])
 def test_a_cache_that_cannot_be_used_costs_only_time(tmp_path, trouble):
     image = "numpy.full((9, 9, 3), 7, numpy.uint8)"
     program = f"import numpy; from paligax import resampling; print(resampling.resample({image}, 4).sum())"

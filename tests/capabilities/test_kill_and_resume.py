@@ -72,6 +72,7 @@ def reference(tmp_path_factory, cache):
     return directory
 
 
+@pytest.mark.slow
 def test_killed_while_it_saves(tmp_path, cache, reference):
     check_killed_at(("arrays", "manifest"), tmp_path / "run", cache, reference)
 

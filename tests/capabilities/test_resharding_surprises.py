@@ -39,6 +39,7 @@ def compiled(request):
     return program, collectives.find(hlo.parse(text), 8)
 
 
+@pytest.mark.slow
 def test_no_device_gathers_what_is_computed_for_the_whole_batch(compiled):
     program, found = compiled
     activations = BATCH * PATCHES * WIDTH * 2  # bytes of the smallest: bfloat16, one tower
@@ -49,6 +50,7 @@ def test_no_device_gathers_what_is_computed_for_the_whole_batch(compiled):
             assert one.whole_bytes <= weights, one
 
 
+@pytest.mark.slow
 def test_rows_change_places_nowhere_but_at_the_embedding(compiled):
     _, found = compiled
     for one in found:
@@ -57,6 +59,7 @@ def test_rows_change_places_nowhere_but_at_the_embedding(compiled):
     assert any(one.kind in ("all-reduce", "reduce-scatter") for one in found)
 
 
+@pytest.mark.slow
 def test_a_stacks_weights_are_gathered_a_layer_at_a_time(compiled):
     _, found = compiled
     layers = [one for one in found if one.kind == "all-gather" and "/mlp/" in one.source]

@@ -40,6 +40,7 @@ def read(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("partitioner", [Partitioner(), CUT])
 def test_answers_are_those_of_generate(place, folder, partitioner, tmp_path):
     asked = questions.of_folder(folder, "what? <extra_id_0>")
@@ -56,6 +57,7 @@ def test_answers_are_those_of_generate(place, folder, partitioner, tmp_path):
     assert [line["prediction"] for line in whole] == want and len(set(want)) > 3
 
 
+@pytest.mark.slow
 def test_scores_are_log_probabilities_of_the_answers(place, module, params, vocabulary, lengths, tmp_path):
     asked = questions.FromFiles([questions.Entry(i, f"q{i} <extra_id_0>") for i in range(3)])
     batch_inference.run(Answerer.open(place, 8), asked, tmp_path / "o.jsonl", score=True, say=lambda line: None)

@@ -48,6 +48,7 @@ def by_hand(log_probs, row, num_beams, alpha):
     return finished or [(score / penalty, tokens) for score, tokens in alive]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_beams, alpha", [(3, 0.6), (5, 2.0)])
 def test_equals_a_search_by_hand_without_cache(module, params, batch, num_beams, alpha):
     tokens, scores = search(module, params, batch, num_beams, length_penalty=alpha)
@@ -63,6 +64,7 @@ def test_equals_a_search_by_hand_without_cache(module, params, batch, num_beams,
     assert ended >= 6, "answers must end"
 
 
+@pytest.mark.slow
 def test_one_beam_that_stops_early_is_greedy_decoding(module, params, batch):
     tokens, _ = search(module, params, batch, 1, early_stopping=True, form="transformers", length_penalty=0.0)
     greedy = np.asarray(decoding.greedy(module, params, *batch, max_length=T))
@@ -81,6 +83,7 @@ def test_scores_are_the_penalised_log_probabilities_of_the_answers(module, param
         assert (np.diff(scores, axis=1) <= 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form, early_stopping", [("t5x", "never"), ("transformers", False), ("transformers", True)])
 def test_rows_do_not_depend_on_each_other(module, params, batch, form, early_stopping):
     rules = dict(form=form, early_stopping=early_stopping)

@@ -33,6 +33,7 @@ def model(vocabulary):
     return module, jax.tree.map(lambda leaf: rng.normal(0, 0.35, leaf.shape).astype(np.float32), shapes), lengths
 
 
+@pytest.mark.slow
 def test_accuracy_is_that_of_the_most_probable_name(directory, model, vocabulary, monkeypatch):
     module, params, lengths = model
     calls = []

@@ -48,6 +48,7 @@ def test_an_mt5_and_the_pali_that_it_became(directory, module, params, vocabular
     assert same.lost["nats_per_token"] == pytest.approx(0, abs=1e-3) and same.before["nats_per_token"] > 3
 
 
+@pytest.mark.slow
 def test_nats_are_those_of_the_targets_tokens(directory, module, params, vocabulary, forgetful):
     """Each example counts by its tokens, so that the mean is over all tokens; what is lost has its interval."""
     from paligax.inference import likelihood

@@ -173,6 +173,7 @@ def test_shortfall_knows_which_way_is_better():
     assert dataclasses.replace(example, score=None).shortfall is None
 
 
+@pytest.mark.slow
 def test_how_answers_are_found_is_an_option(directory, vocabulary):
     data = held_out_data.data(directory)
     vision = models.ViT(width=16, depth=1, mlp_dim=32, num_heads=2, patch_size=8)

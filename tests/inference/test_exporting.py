@@ -28,6 +28,7 @@ def pictures():
     return [rng.integers(0, 256, size, np.uint8) for size in ((16, 16, 3), (40, 25, 3))] + [None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["paligax", "stablehlo"])
 def test_an_export_answers_as_the_checkpoint(module, params, vocabulary, lengths, form, tmp_path):
     source = tmp_path / "run"

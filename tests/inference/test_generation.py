@@ -62,6 +62,7 @@ def test_the_defaults_are_greedy_decoding_by_the_same_program(module, params, ba
     np.testing.assert_array_equal(generate(module, params, batch, Decoding(max_length=5))[:, 0], greedy[:, :5])
 
 
+@pytest.mark.slow
 def test_options_reach_the_search_and_the_draws(module, params, batch):
     options = Decoding(num_beams=4, num_samples=2, length_penalty=0.1)
     tokens = generate(module, params, batch, options, max_length=6)

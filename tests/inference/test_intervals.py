@@ -30,7 +30,7 @@ def by_hand(metric_fn, targets, predictions, *names):
     """The percentiles of the metric on the same resamples, each scored anew."""
     samples = [sample for chunk in _chunks([5], len(targets), RESAMPLES) for sample in chunk]
     found = [metric_fn([targets[i] for i in sample], [predictions[i] for i in sample]) for sample in samples]
-    return [np.percentile([values[name] for values in found], [2.5, 97.5]) for name in names]
+    return [np.percentile([values[name] for values in found if name in values], [2.5, 97.5]) for name in names]
 
 
 def ends(found, *names):

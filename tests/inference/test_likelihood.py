@@ -19,6 +19,7 @@ def targets():
     return targets
 
 
+@pytest.mark.slow
 def test_is_minus_the_teacher_forced_loss(module, params, batch, targets):
     image, inputs, mask = batch
     found = likelihood.of_targets(module, params, tuple(batch), targets)

@@ -220,6 +220,7 @@ def test_a_classifier_run_is_opened_and_generates_nothing(tmp_path):
         opened.generate(None, ["what?"])
 
 
+@pytest.mark.slow
 def test_options_of_decoding_reach_the_model(loaded, images):
     greedy = loaded.generate(images, PROMPTS)
     assert loaded.generate(images, PROMPTS, num_beams=1) == greedy
@@ -234,6 +235,7 @@ def test_options_of_decoding_reach_the_model(loaded, images):
         loaded.generate(images, PROMPTS, num_beam=2)
 
 
+@pytest.mark.slow
 def test_given_answers_are_scored(loaded, module, params, vocabulary, images):
     answers = ["a cat", "no", "blue"]
     scores = loaded.score(images, PROMPTS, answers)

@@ -94,6 +94,7 @@ def test_tokens_are_drawn_as_often_as_they_are_probable(module, params, batch, t
         assert stats.chisquare(observed, wanted * observed.sum() / wanted.sum()).pvalue > 1e-3
 
 
+@pytest.mark.slow
 def test_later_tokens_follow_the_ones_before_them(module, params, batch):
     """Of the draws that begin alike, the second tokens have the distribution that teacher forcing gives."""
     draws, few = 2500, [array[:1] for array in batch]
@@ -112,6 +113,7 @@ def test_later_tokens_follow_the_ones_before_them(module, params, batch):
     assert stats.chisquare(observed, wanted * observed.sum() / wanted.sum()).pvalue > 1e-3
 
 
+@pytest.mark.slow
 def test_answers_are_reproduced_from_the_seed_in_any_batch(module, params, batch):
     tokens, scores = draw(module, params, batch)
     again, _ = draw(module, params, batch)
@@ -129,6 +131,7 @@ def test_answers_are_reproduced_from_the_seed_in_any_batch(module, params, batch
     np.testing.assert_array_equal(fewer, tokens[:, :2])
 
 
+@pytest.mark.slow
 def test_seeds_samples_and_rows_differ(module, params, batch):
     tokens, _ = draw(module, params, batch, temperature=3.0)
     other, _ = draw(module, params, batch, temperature=3.0, seed=1)
@@ -157,6 +160,7 @@ def test_row_numbers_see_pixels_and_ids_and_not_the_padding(batch):
     np.testing.assert_array_equal(changed, np.arange(6) == 1)
 
 
+@pytest.mark.slow
 def test_scores_are_the_models_own_log_probabilities(module, params, batch):
     tokens, scores = draw(module, params, batch, temperature=0.8, top_k=20)
     for j in range(3):

@@ -20,6 +20,7 @@ def exported(module, params, vocabulary, lengths, tmp_path_factory):
     return place / "programs"
 
 
+@pytest.mark.slow
 def test_any_batch_size_gives_the_models_own_answers(exported, module, params, batch, lengths):
     model = programs.open_programs(exported)
     image, inputs, image_mask = batch

@@ -76,16 +76,19 @@ def test_cached_steps_equal_teacher_forcing(example):
     assert cache.index == 5
 
 
-def test_remat_and_unrolling_change_no_gradient(example):
+@pytest.mark.parametrize(
+    "overrides",
+    [{"unroll": 3}, *(pytest.param({"remat": policy}, marks=pytest.mark.slow) for policy in ("full", "dots"))],
+    ids=str,
+)
+def test_remat_and_unrolling_change_no_gradient(example, overrides):
     params, inputs, targets = example
 
     def gradient(**overrides):
         loss = lambda p: jnp.square(_small(**overrides).apply(p, inputs, targets)).mean()  # noqa: E731
         return jax.jit(jax.grad(loss))(params)
 
-    plain = gradient()
-    for overrides in ({"remat": "full"}, {"remat": "dots"}, {"unroll": 3}):
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), gradient(**overrides), plain)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), gradient(**overrides), gradient())
 
 
 def test_dropout_is_active_exactly_with_its_key(example):

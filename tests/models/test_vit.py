@@ -67,6 +67,7 @@ def test_the_patch_embedding_is_a_valid_convolution():
     assert module.apply({"params": params}, image).shape == (2, 6, 24)
 
 
+@pytest.mark.slow
 def test_bfloat16_is_near_float32():
     image = jax.random.uniform(jax.random.key(0), (1, 16, 16, 3), minval=-1)
     params = models.unbox(_small().init(jax.random.key(1), image))

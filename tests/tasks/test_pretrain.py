@@ -154,6 +154,7 @@ def test_all_eight_tasks_through_the_stream(run_data):
     np.testing.assert_array_equal(counts, 8)
 
 
+@pytest.mark.slow
 def test_every_task_scores_its_own_targets(run_data):
     """The way evaluation goes: host fields → postprocessing → metrics."""
     pretrain.register(run_data)

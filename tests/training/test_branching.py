@@ -54,6 +54,7 @@ def test_a_branch_goes_on_as_the_run_itself_would(first, tmp_path, capsys):
     assert "Resuming" in capsys.readouterr().out and int(again.step) == 8
 
 
+@pytest.mark.slow
 def test_a_cool_down_is_a_branch_with_another_schedule(first, tmp_path):
     whole = train(_job(6), first, "")
     rate = schedules.CoolDown(schedules.InverseSquareRoot(1e-2, 10), total_steps=6, cooldown_steps=1)

@@ -98,6 +98,7 @@ def test_a_second_call_says_that_it_is_done(tmp_path, capsys):
     assert same_params(first, second)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_prolonged_equals_one_in_a_piece(tmp_path):
     train(toy.trainer(3), tmp_path / "a", CONFIG)
     parts = train(toy.trainer(6), tmp_path / "a", CONFIG)

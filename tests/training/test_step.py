@@ -89,6 +89,7 @@ def test_norms_of_each_tower_that_is_trained(stepped):
         assert float(metrics[f"update_norm/{tower}"]) == pytest.approx(np.sqrt(changed), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_an_update_that_is_not_finite_can_be_left_out():
     program = dataclasses.replace(toy.program(toy.job("labels")), skip_non_finite=True)
     compiled = toy.fast(step.lower_step(program))

@@ -53,6 +53,7 @@ def test_outside_of_it_nothing_is_left():
         assert stop.requested(1)
 
 
+@pytest.mark.slow
 def test_with_nothing_to_save_not_even_a_library_is_waited_for():
     script = """
 import hashlib, os, signal, threading

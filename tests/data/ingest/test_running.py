@@ -39,6 +39,7 @@ def workers():
     return [p for p in psutil.Process().children(recursive=True) if running._WORKER in " ".join(p.cmdline())]
 
 
+@pytest.mark.slow
 def test_a_killed_worker_ends_the_build_which_then_goes_on(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(pipeline, "_state", lambda reader: {})  # the mark of the kill lies in its folder
     directory = str(tmp_path / "data")

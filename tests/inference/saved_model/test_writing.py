@@ -44,6 +44,7 @@ def written(place, module, params, vocabulary, lengths):
     return path, paligax.load(half)
 
 
+@pytest.mark.slow
 def test_texts_are_those_of_the_model(module, params, vocabulary, lengths, asked, tmp_path):
     import tensorflow as tf
 

@@ -71,6 +71,7 @@ def test_labels_have_their_own_batch():
     assert isinstance(batch, LabelBatch) and batch.labels.shape == (8, 7)
 
 
+@pytest.mark.slow
 def test_recomputation_is_in_the_hardware_flops():
     kept = flops.hardware_flops(toy.program(toy.trainer()))
     full = flops.hardware_flops(toy.program(toy.trainer(model=toy.pali(vision=toy.vit(remat="full"), remat="full"))))
@@ -84,6 +85,7 @@ MESSAGE = (
 )
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_says_by_how_much_and_what_to_try(monkeypatch, tmp_path, capsys):
     class Lowered:
         def compile(self):
@@ -111,6 +113,7 @@ def test_other_failures_are_not_taken_for_lack_of_memory(monkeypatch):
         planning.plan(job())
 
 
+@pytest.mark.slow
 def test_the_command_imports_no_tensorflow_and_writes_what_it_prints(tmp_path):
     (tmp_path / "tiny.gin").write_text(GIN)
     code = (
