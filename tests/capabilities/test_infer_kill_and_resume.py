@@ -75,6 +75,7 @@ def whole(place):
     return text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kills", [(300,), pytest.param((8, 200, 700), marks=pytest.mark.slow)])
 def test_killed_it_ends_with_the_same_bytes(place, whole, kills):
     """``kills``: at how many lines since the last start."""

@@ -66,6 +66,7 @@ def test_classifier(shape):
     check(shape, "labels")
 
 
+@pytest.mark.slow
 def test_pali_with_all_three_axes():
     check((2, 2, 2), "text")
 

@@ -91,6 +91,7 @@ def test_json_and_table(capsys):
     assert "+0.500 [+0.250, +0.750]" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_verb(directory, module, params, vocabulary, forgetful, tmp_path):
     from paligax import cli
     from paligax.inference.export import export

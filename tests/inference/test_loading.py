@@ -160,6 +160,7 @@ def test_what_is_no_export_is_told_clearly(directory, tmp_path):
         paligax.load(tmp_path)
 
 
+@pytest.mark.slow
 def test_opening_and_generating_import_no_training_library(directory):
     """A fresh interpreter in which TensorFlow, seqio, gin, orbax and optax can't even be imported."""
     code = f"""

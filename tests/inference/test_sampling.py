@@ -74,6 +74,7 @@ def first_token(module, params, few, row, temperature):
     return np.asarray(jax.nn.softmax(logits[row, 0] / temperature), np.float64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature, top_k", [(1.0, 0), (2.5, 7)])
 def test_tokens_are_drawn_as_often_as_they_are_probable(module, params, batch, temperature, top_k):
     draws, few = 2500, [array[[0, 3]] for array in batch]

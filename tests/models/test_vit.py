@@ -99,6 +99,7 @@ def test_positions_of_other_shapes_or_rules_are_refused():
         resample_positions(jnp.zeros((1, 16, 2)), 36, "nearest")
 
 
+@pytest.mark.slow
 def test_classifier_starts_at_its_bias_and_orders_regions_by_rows():
     image = np.zeros((2, 32, 32, 3), np.uint8)
     module = Classifier(_small(), num_classes=5, num_region_classes=7, grid=2, head_bias=-3.0)

@@ -43,6 +43,7 @@ def _names(tree):
     return {name_of(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
 
 
+@pytest.mark.slow
 def test_a_branch_goes_on_as_the_run_itself_would(first, tmp_path, capsys):
     whole = train(_job(6), first, "")
     branch = train(_job(6, branch_from=str(first / "checkpoints" / "4")), tmp_path, "")

@@ -40,6 +40,7 @@ def found():
     return planning.plan(job(partitioner=Partitioner(fsdp=8, shrink=True)))
 
 
+@pytest.mark.slow
 def test_figures_of_the_devices_here(found):
     program = planner.prepare(job(partitioner=Partitioner(fsdp=8, shrink=True)), jax.devices())
     figures = found.as_dict()
