@@ -59,6 +59,7 @@ def test_figures_of_the_devices_here(found):
     json.dumps(figures, allow_nan=False)
 
 
+@pytest.mark.slow
 def test_the_table_says_what_fits(found):
     text = planning.table(found)
     assert "fits" in text and "NOT FIT" not in text and f"{found.parameters['total']:,}" in text
