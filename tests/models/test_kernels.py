@@ -358,7 +358,7 @@ print(json.dumps([result, train_step().as_text().count("tpu_custom_call")]))
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not importlib.util.find_spec("libtpu"), reason="needs the TPU compiler: pip install libtpu==0.0.52")
+@pytest.mark.skipif(not importlib.util.find_spec("libtpu"), reason="needs the TPU compiler: pip install -e .[plan]")
 def test_splash_compiles_for_tpu_v5p_in_a_fraction_of_denses_memory():
     own = {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
     command = [sys.executable, "-c", AHEAD_OF_TIME]
