@@ -8,6 +8,7 @@ EXIF orientation is ignored, as TensorFlow's decoder does.
 import io
 import math
 import struct
+import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,6 +18,9 @@ MAX_PIXELS, MAX_SIDE = 64_000_000, 65_535
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
 _START_OF_FRAME = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+# A thread decodes into the same memory again and again: new pages for each picture cost half as much as decoding it.
+_KEPT_BYTES = 1 << 23  # more is given back
+_kept = threading.local()
 
 
 def size(data: bytes) -> tuple[int, int]:
@@ -85,16 +89,20 @@ def decode(data: bytes, resolution: int | None = None) -> np.ndarray:
 
     Raises ValueError or OSError where they are broken, cut or too large.
     """
+    _check(data)
+    return _decode(data, reduction(*size(data), resolution) if resolution else 1, None)
+
+
+def _check(data: bytes) -> None:
     if reason := problem(data, decode_it=False):
         raise ValueError(f"{reason}: {len(data)} bytes beginning with {data[:8]!r}, size {size(data)}.")
-    return _decode(data, reduction(*size(data), resolution) if resolution else 1)
 
 
-def _decode(data: bytes, by: int) -> np.ndarray:
-    """What ``decode`` says, reduced by a factor that is given; its header has been looked at."""
+def _decode(data: bytes, by: int, memory: np.ndarray | None) -> np.ndarray:
+    """What ``decode`` says, reduced by a factor that is given, perhaps in ``memory``; its header has been looked at."""
     if data.startswith(_JPEG) and components(data) in (1, 3):
         try:
-            return _decode_jpeg(data, by)
+            return _decode_jpeg(data, by, memory)
         except ValueError as error:
             if "extraneous bytes" not in str(error):  # between segments, where they do no harm: PIL passes over them
                 raise
@@ -108,7 +116,19 @@ def _decode(data: bytes, by: int) -> np.ndarray:
         return np.array(opened.convert("RGB"))
 
 
-def _decode_jpeg(data: bytes, by: int) -> np.ndarray:
+def _memory(data: bytes, by: int) -> np.ndarray | None:
+    """uint8, enough for an image of which this thread needs the pixels until its next one; None where it is large."""
+    height, width = size(data)
+    needed = 3 * (-(-height // by)) * (-(-width // by))
+    if needed > _KEPT_BYTES:
+        return None
+    kept = getattr(_kept, "memory", None)
+    if kept is None or kept.size < needed:
+        kept = _kept.memory = np.empty(needed, np.uint8)
+    return kept
+
+
+def _decode_jpeg(data: bytes, by: int, memory: np.ndarray | None) -> np.ndarray:
     """By libjpeg-turbo, without Python's lock. Its arithmetic is of integers: every machine gives the same pixels."""
     import simplejpeg
 
@@ -119,12 +139,19 @@ def _decode_jpeg(data: bytes, by: int) -> np.ndarray:
     if found != tuple(size(data)):
         raise ValueError(f"broken image: its header can be read in two ways, one of them {size(data)}.")
     height, width = (-(-side // by) for side in size(data))
-    return simplejpeg.decode_jpeg(data, "RGB", min_height=height, min_width=width)
+    return simplejpeg.decode_jpeg(data, "RGB", min_height=height, min_width=width, buffer=memory)
 
 
 def decode_and_resize(data: bytes, resolution: int) -> np.ndarray:
-    """JPEG or PNG bytes → uint8[resolution, resolution, 3], aspect ratio not kept."""
-    return resize(decode(data, resolution), resolution, size(data))
+    """JPEG or PNG bytes → uint8[resolution, resolution, 3], aspect ratio not kept. Raises what ``decode`` raises."""
+    _check(data)
+    by = reduction(*size(data), resolution)
+    return _resized(_decode(data, by, _memory(data, by)), resolution, size(data))
+
+
+def _resized(image: np.ndarray, resolution: int, original: Sequence[int] | None = None) -> np.ndarray:
+    """``resize``, but never the very memory that the next image will be decoded into."""
+    return image.copy() if image.shape[:2] == (resolution, resolution) else resize(image, resolution, original)
 
 
 def inception_window(height: int, width: int, dice: Sequence[float]) -> tuple[int, int, int, int]:
@@ -146,13 +173,12 @@ def inception_window(height: int, width: int, dice: Sequence[float]) -> tuple[in
 
 def decode_and_crop(data: bytes, resolution: int, dice: Sequence[float]) -> np.ndarray:
     """JPEG or PNG bytes → uint8[resolution, resolution, 3]: a random part of the image, see ``inception_window``."""
-    if reason := problem(data, decode_it=False):
-        raise ValueError(f"{reason}: {len(data)} bytes beginning with {data[:8]!r}, size {size(data)}.")
+    _check(data)
     top, left, rows, columns = inception_window(*size(data), dice)
     by = reduction(rows, columns, resolution)
-    image = _decode(data, by)
+    image = _decode(data, by, _memory(data, by))
     part = image[top // by : -(-(top + rows) // by), left // by : -(-(left + columns) // by)]
-    return resize(np.ascontiguousarray(part), resolution)
+    return _resized(np.ascontiguousarray(part), resolution)
 
 
 def resize(image: np.ndarray, resolution: int, original: Sequence[int] | None = None) -> np.ndarray:
