@@ -25,6 +25,7 @@ TRIES = 4
 PAUSE_SECONDS = 1.0  # before the second try; four times as long before each further one
 _SMALL_BYTES = 4 << 30  # all files but the shards: counts of a billion records are 2 GB a kind
 _SHARD = re.compile(r"\.array_?record-\d+-of-\d+$")
+_FOLDERS = ("manifest",)  # beside the files at the top: the counts of the index
 _ELSEWHERE = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://")
 _READ_DIRECTLY = ("gs", "file")
 
@@ -96,10 +97,22 @@ class Store:
                 "(s3fs). Or mount the bucket, and name the mounted directory."
             ) from error
         self.local.mkdir(parents=True, exist_ok=True)
-        listing = self._tried(lambda: self._files.ls(self._path, detail=True, refresh=True), "be listed")
-        self.sizes = {e["name"].rpartition("/")[2]: int(e["size"]) for e in listing if e["type"] == "file"}
+        self.sizes: dict[str, int] = {}  # by path below the directory, "manifest/…" too
+        for name, size in self._listed(""):
+            if size is not None:
+                self.sizes[name] = size
+            elif name in _FOLDERS:
+                self.local.joinpath(name).mkdir(exist_ok=True)
+                self.sizes |= {f"{name}/{inner}": size for inner, size in self._listed(name) if size is not None}
         if not self.sizes:
             raise FileNotFoundError(f"There is no file in {remote}.")
+
+    def _listed(self, folder: str) -> list[tuple[str, int | None]]:
+        """(name, bytes) of what lies in a folder; None for the bytes of a folder."""
+        path = f"{self._path}/{folder}" if folder else self._path
+        listing = self._tried(lambda: self._files.ls(path, detail=True, refresh=True), "be listed")
+        entries = [(e["name"].rstrip("/").rpartition("/")[2], e) for e in listing]
+        return [(name, int(e["size"]) if e["type"] == "file" else None) for name, e in entries if name]
 
     def bring_small_files(self) -> None:
         """Brings everything but the shards; again where a size has changed."""
@@ -133,7 +146,7 @@ class Store:
             if self._is_here(name):  # brought by another process meanwhile
                 return
             self._make_room(keep=name, needed=self.sizes[name])
-            part = target.with_name(f"{name}.part")
+            part = target.with_name(f"{target.name}.part")
             try:
                 self._tried(lambda: self._download(name, part), f"be brought ({name})")
                 part.replace(target)
@@ -173,7 +186,7 @@ class Store:
 
     @contextlib.contextmanager
     def _locked(self, name: str) -> Iterator[None]:
-        with (self.local / f".{name}.lock").open("w") as file:
+        with (self.local / f".{name.replace('/', '-')}.lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from paligax.data import counts, items, manifest, schema
+from paligax.data import counts, items, manifest, remote, schema
 from paligax.data.entries import Entries
 from paligax.data.runtime import tf
 
@@ -248,7 +248,7 @@ class Split:
 
     def require_shards(self) -> None:
         """Raises FileNotFoundError that names the first shard which isn't there (one listing, nothing opened)."""
-        there = set(_listing(self.directory))
+        there = remote.names(self.directory) or set(_listing(self.directory))
         for name in self.shards.names:
             if name not in there:
                 raise _missing(os.path.join(self.directory, name))
@@ -257,8 +257,10 @@ class Split:
 def read_manifest(directory: str) -> dict[str, Split]:
     """Split name → Split. Read once, until the file changes: all tasks of a data set have the same Splits.
 
+    What ArrayRecord can't read itself, such as s3://, is read by way of local copies: see `paligax.data.remote`.
     Raises FileNotFoundError or ValueError saying how a manifest is made.
     """
+    directory = remote.local_directory(directory)
     return dict(_splits(directory, manifest.state(directory)))
 
 
@@ -327,6 +329,7 @@ class Readers:
 def _open(path: str) -> Any:
     from array_record.python import array_record_module
 
+    remote.fetch(path)
     if not tf.io.gfile.exists(path):
         raise _missing(path)
     try:

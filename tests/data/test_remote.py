@@ -3,9 +3,10 @@ import subprocess
 import sys
 
 import fsspec
+import numpy as np
 import pytest
 
-from paligax.data import remote
+from paligax.data import records, remote, shards
 
 SHARDS = [f"x-train.array_record-{i:05}-of-00003" for i in range(3)]
 
@@ -54,6 +55,25 @@ def test_the_cache_is_bounded_and_the_shards_opened_last_stay(bucket, monkeypatc
         os.utime(os.path.join(here, SHARDS[number]), (then, then))
     remote.fetch(os.path.join(here, SHARDS[2]))
     assert shards_in(here) == [SHARDS[0], SHARDS[2]]
+
+
+def test_a_data_set_in_a_store_is_read_as_one_on_disk_is(bucket, tmp_path):
+    written = tmp_path / "written"
+    asked = {"lang": "en", "question": "x", "answer": "y"}
+    items = [{"id": str(i), "image": b"i", "qa": [asked] * (i % 3)} for i in range(20)]
+    shards.write_shards(str(written), "train", map(records.encode, items), num_shards=3)
+    records.write_manifest(str(written))
+    assert (written / "manifest").is_dir()  # counts of the index, beside what lies at the top
+    bucket.put(str(written), "/bucket/webli2", recursive=True)
+    assert sorted(bucket.ls("/bucket/webli2", detail=False))[0] == "/bucket/webli2/manifest"
+    here, there = (shards.read_manifest(d)["train"] for d in (str(written), "memory://bucket/webli2"))
+    assert there.digest == here.digest
+    there.require_shards()
+    numbers = np.array([19, 0, 7])
+    places = [split.entries("qa").locate(np.arange(19)) for split in (here, there)]
+    np.testing.assert_array_equal(*places)
+    assert not [name for name in os.listdir(there.directory) if "array_record" in name]  # nothing was read yet
+    assert shards.Readers().read(there, numbers) == shards.Readers().read(here, numbers)
 
 
 def test_a_shard_larger_than_the_cache_is_refused(bucket, monkeypatch):
